@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from springline.sequencer.messages import WorkspaceRef
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
-    from workflows.lifecycle import now_ms, sleep_until
+    from workflows.lifecycle import history_is_long, now_ms, sleep_until
     from workflows.run_steps import run_step
 
 LOOKS_AGAIN = timedelta(minutes=1)
@@ -27,7 +27,6 @@ PAUSED_LOOKS = timedelta(minutes=5)
 """And of a backfill that is paused."""
 PAUSE = timedelta(seconds=2)
 """Before a pass that failed is repeated."""
-DRAIN_EVENTS = 2_000
 
 
 @workflow.defn(name=names.BACKFILL_EVALUATOR, failure_exception_types=ENDS_THE_RUN)
@@ -54,7 +53,7 @@ class BackfillEvaluator:
         while True:
             self._woken = False
             done = await self._pass()
-            if workflow.info().get_current_history_length() >= DRAIN_EVENTS:
+            if history_is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(start)
             if done and (self._last.is_over or self._last.state is None) and not self._woken:

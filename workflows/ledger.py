@@ -38,14 +38,15 @@ with workflow.unsafe.imports_passed_through():
     from workflows.ledger_queue import append_ticket, ingest_ticket, switch_ticket
     from workflows.ledger_rounds import Rounds
     from workflows.ledger_steps import show_in_search
-    from workflows.lifecycle import finish_though_cancelled, now_ms
+    from workflows.lifecycle import SHORT, finish_though_cancelled, now_ms
 
 MAX_QUEUE = 20_000
 MAX_QUEUE_BYTES = 8 << 20
 MAX_QUEUE_PATHS = 50_000
 MAX_SWITCHES = 4
-DRAIN_EVENTS = 3_000
-"""History events after which a run takes no more requests and ends (the server suggests that at 4,096)."""
+DRAIN_EVENTS, OLDER_DRAIN_EVENTS = 1_000, 3_000
+"""History events after which a run takes no more requests and ends: another worker replays them after a kill, while
+everybody waits who has something to record. The server suggests an end at 4,096."""
 LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
 """How long a run waits for callers to come back before it ends: twice the time of a round."""
 
@@ -60,6 +61,7 @@ class LedgerWorkflow:
         self._rounds = Rounds(self._workspace, start.garbage_interval, self._show)
         self._called = False
         self._cancelled = False
+        self._is_full = False
         self._patience = LEAST_PATIENCE
         self._start_appends = [self._rounds.enqueue(append_ticket(request)) for request in start.requests]
         self._start_ingests = [self._rounds.enqueue_ingest(ingest_ticket(request)) for request in start.ingest]
@@ -77,6 +79,7 @@ class LedgerWorkflow:
         rounds = self._rounds
         while True:
             rounds.requeue_deferred()
+            self._is_full = self._is_full or (_length() >= DRAIN_EVENTS and workflow.patched(SHORT))
             if rounds.to_do:
                 began = workflow.now()
                 await rounds.step()
@@ -158,10 +161,8 @@ class LedgerWorkflow:
 
     @property
     def _draining(self) -> bool:
-        info = workflow.info()
-        return (
-            self._cancelled or info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
-        )
+        suggested = workflow.info().is_continue_as_new_suggested()
+        return self._cancelled or self._is_full or suggested or _length() >= OLDER_DRAIN_EVENTS
 
     async def _somebody_comes(self) -> bool:
         """With nothing to do, wait a moment for a caller, or for a deferred event; False if it is time to end.
@@ -187,3 +188,7 @@ class LedgerWorkflow:
 
     def _show(self) -> None:
         workflow.set_current_details(describe(self._workspace, self.status(), self._rounds.progress.rows))
+
+
+def _length() -> int:
+    return workflow.info().get_current_history_length()

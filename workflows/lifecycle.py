@@ -16,6 +16,10 @@ from springline.ulids import RANDOM_BITS, new_ulid
 
 MARKED = "cancellation-marked"
 """The patch that lets a run that was cancelled by older code, without a marker, replay."""
+SHORT = "short-histories"
+"""The patch that lets runs replay which went on for longer."""
+DRAIN_EVENTS, OLDER_DRAIN_EVENTS = 500, 2_000
+DRAIN_BYTES = 4 * 1024 * 1024
 
 R = TypeVar("R")
 
@@ -56,6 +60,22 @@ async def sleep_until(woken: Callable[[], bool], pause: timedelta, summary: str)
         await workflow.wait_condition(woken, timeout=pause, timeout_summary=summary)
     except TimeoutError:
         return
+
+
+# Long histories.
+
+
+def history_is_long() -> bool:
+    """Return whether a singleton's run should go on as another, because its history has become long.
+
+    Another worker replays the history after a kill, and so does the same one if a signal comes while a run hands over.
+    Whoever waits for the singleton waits for that replay.
+    """
+    info = workflow.info()
+    events = info.get_current_history_length()
+    if events >= OLDER_DRAIN_EVENTS:
+        return True
+    return (events >= DRAIN_EVENTS or info.get_current_history_size() >= DRAIN_BYTES) and workflow.patched(SHORT)
 
 
 # Search attributes.

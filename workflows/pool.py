@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from springline.sequencer.messages import WorkspaceRef
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
-    from workflows.lifecycle import now_ms
+    from workflows.lifecycle import history_is_long, now_ms
     from workflows.run_steps import run_step
 
 LOOKS = timedelta(seconds=5)
@@ -39,7 +39,6 @@ IDLE = timedelta(seconds=60)
 """After so long without a message a pool of which nobody wants anything looks once more, and ends."""
 PAUSE = timedelta(seconds=2)
 """Before a look that failed is repeated."""
-DRAIN_EVENTS = 2_000
 _SHOWN = 20
 
 
@@ -62,7 +61,7 @@ class PoolWorkflow:
             if self._looks:
                 await self._look()
                 continue
-            if workflow.info().get_current_history_length() >= DRAIN_EVENTS:
+            if history_is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self._handed_over())
             idle = self._pool.is_idle

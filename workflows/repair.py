@@ -35,10 +35,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.callers import Callers
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
-    from workflows.lifecycle import finish_though_cancelled, now_ms, sleep_until
+    from workflows.lifecycle import finish_though_cancelled, history_is_long, now_ms, sleep_until
     from workflows.run_steps import run_step
-
-DRAIN_EVENTS = 2_000
 
 
 @workflow.defn(name=names.REPAIR_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -74,7 +72,7 @@ class Repair:
             if self._wakes or now_ms() >= self._next_ms:
                 await self._pass_by_itself()
                 continue
-            if workflow.info().get_current_history_length() >= DRAIN_EVENTS:
+            if history_is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 if not self._asked:
                     workflow.continue_as_new(self._handed_on())

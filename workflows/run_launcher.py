@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.evaluator_messages import MOST_KEPT, launcher_text
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
+    from workflows.lifecycle import history_is_long
     from workflows.run_steps import run_step
 
 MOST_KEYS = 100
@@ -24,7 +25,6 @@ PAUSE = timedelta(seconds=2)
 """Before a pass that failed is repeated."""
 RESTARTS = timedelta(seconds=60)
 """A look at everything starts runs without an end, too, that nothing executes: once in this time."""
-DRAIN_EVENTS = 2_000
 
 
 @workflow.defn(name=names.RUN_LAUNCHER, failure_exception_types=ENDS_THE_RUN)
@@ -56,9 +56,11 @@ class RunLauncher:
             if self._keys or self._looks:
                 await self._pass()
                 continue
-            if workflow.info().get_current_history_length() >= DRAIN_EVENTS:
+            if history_is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(start.model_copy(update={"looks": True}))
+                if not self._keys and not self._looks:
+                    workflow.continue_as_new(start.model_copy(update={"looks": self._waiting > 0}))
+                continue
             try:
                 await workflow.wait_condition(
                     lambda: bool(self._keys) or self._looks, timeout=IDLE, timeout_summary="until it looks by itself"

@@ -14,14 +14,13 @@ with workflow.unsafe.imports_passed_through():
     from workflows.evaluator_messages import MOST_KEPT, schedules_text
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
-    from workflows.lifecycle import now_ms, sleep_until
+    from workflows.lifecycle import history_is_long, now_ms, sleep_until
     from workflows.run_steps import run_step
 
 LONGEST = timedelta(minutes=5)
 """After so long the evaluator looks by itself: a wake-up that was lost costs no more than that."""
 PAUSE = timedelta(seconds=2)
 """Before a pass that failed is repeated."""
-DRAIN_EVENTS = 2_000
 
 
 @workflow.defn(name=names.SCHEDULE_EVALUATOR, failure_exception_types=ENDS_THE_RUN)
@@ -49,7 +48,7 @@ class ScheduleEvaluator:
         while True:
             self._woken = False
             done = await self._pass()
-            if workflow.info().get_current_history_length() >= DRAIN_EVENTS:
+            if history_is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(start.model_copy(update={"worker": self._worker}))
             if done and not self._last.schedules and not self._woken:

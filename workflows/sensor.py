@@ -50,7 +50,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.callers import Callers
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
-    from workflows.lifecycle import finish_though_cancelled, now_ms, sleep_until
+    from workflows.lifecycle import finish_though_cancelled, history_is_long, now_ms, sleep_until
     from workflows.policies import ATTEMPT_ONCE, polls
     from workflows.run_steps import run_step
 
@@ -74,11 +74,6 @@ DIRECT = "polls-without-a-look"
 """The patch that lets sensors replay which looked before each poll."""
 SERIES = "polls-by-tries"
 """The patch that lets sensors replay which heard of each poll."""
-SHORT = "short-histories"
-"""The patch that lets sensors replay which went on for longer as one run."""
-DRAIN_EVENTS, OLDER_DRAIN_EVENTS = 500, 2_000
-"""A signal that comes while a run hands over has it replayed, and messages are many signals: that is to be short."""
-DRAIN_BYTES = 4 * 1024 * 1024
 
 
 @workflow.defn(name=names.SENSOR_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -118,7 +113,7 @@ class SensorWorkflow:
                 await self._asked.answer_first(self._answer)
             elif not await self._pass():
                 return
-            elif self._is_long():
+            elif history_is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 if not self._asked:
                     workflow.continue_as_new(self._handed_on())
@@ -394,13 +389,6 @@ class SensorWorkflow:
         await sleep_until(
             lambda: self._woken or self._cancelled or bool(self._asked), pause, "until the next evaluation"
         )
-
-    def _is_long(self) -> bool:
-        info = workflow.info()
-        events = info.get_current_history_length()
-        if events >= OLDER_DRAIN_EVENTS or info.get_current_history_size() >= DRAIN_BYTES:
-            return True
-        return events >= DRAIN_EVENTS and workflow.patched(SHORT)
 
     def _handed_on(self) -> SensorStart:
         return self._start.model_copy(

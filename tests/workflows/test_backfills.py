@@ -12,12 +12,12 @@ from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.service import RPCError
 
-import workflows.backfill_evaluator as evaluator_module
 from springline import names
 from springline.control.runs.messages import AttemptEnded, AttemptOrder
 from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench, failed, succeeded
+from workflows import lifecycle
 
 pytestmark = pytest.mark.usefixtures("long_patience")
 
@@ -160,7 +160,7 @@ async def test_an_evaluator_that_is_lost_comes_back_by_repair(runs: RunsBench, m
 
 
 async def test_an_evaluator_goes_on_as_another_run(runs: RunsBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator_module, "DRAIN_EVENTS", 25)
+    monkeypatch.setattr(lifecycle, "DRAIN_EVENTS", 25)
     await runs.deploy(asset("raw", partitions=DAILY))
     created = await runs.ask_backfill(asked=T10 | {"chunk_size": 4}, request_id="long")
     await is_in(runs, created.backfill_id, "SUCCEEDED")

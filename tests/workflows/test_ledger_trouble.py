@@ -251,7 +251,7 @@ async def test_a_run_that_an_operator_terminates_takes_no_event_with_it(step: st
 async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over(
     ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "DRAIN_EVENTS", 15)
+    monkeypatch.setattr(ledger_module, "OLDER_DRAIN_EVENTS", 15)
     release = asyncio.Event()
     ledger.faults.hold(names.PUBLISH, release)
     first = asyncio.create_task(ledger.append_one(run_request("one")))
@@ -272,6 +272,25 @@ async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over
     await ledger.finished()
     assert len(ledger.run_ids) == 2
     assert (await ledger.head()).events == 4
+
+
+async def test_a_run_with_a_long_history_ends_between_two_rounds(
+    ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "DRAIN_EVENTS", 15)
+    caller = LedgerCoalescer(TemporalLedgerGateway(ledger.client, garbage_interval=0))
+    requests = [run_request(f"request-{number}") for number in range(4)]
+    answers = []
+    for request in requests:
+        answers.append(await caller.append(ledger.scope, request))
+        await ledger.note_run()
+    again = [await caller.append(ledger.scope, request) for request in requests]
+    await caller.aclose()
+    assert [one.events for one in again] == [one.events for one in answers]
+    assert all(one.replayed for one in again)
+    await ledger.finished()
+    assert len(ledger.run_ids) > 2
+    assert (await ledger.head()).events == sum(len(one.events) for one in answers)
 
 
 async def test_a_full_queue_is_told_to_callers_and_takes_what_fits(

@@ -30,6 +30,7 @@ from springline.storage.port import IfAbsent
 from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench, succeeded
+from workflows import lifecycle
 
 # A ledger that rests between two appends of a run would set a timer that fires while they come (see conftest.py).
 pytestmark = pytest.mark.usefixtures("long_patience")
@@ -301,7 +302,7 @@ async def test_a_run_has_no_more_tasks_at_once_than_was_asked_for(runs: RunsBenc
 async def test_a_pool_with_a_long_history_continues_as_new_and_one_that_nobody_wants_ends(
     runs: RunsBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "DRAIN_EVENTS", 30)
+    monkeypatch.setattr(lifecycle, "DRAIN_EVENTS", 30)
     monkeypatch.setattr(pool_module, "IDLE", timedelta(seconds=1))
     await runs.deploy(*(pooled(number) for number in range(6)), pools={"warehouse": 1})
     run_id = await runs.launch("a", *(f"t{number}" for number in range(6)))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-import workflows.repair as repair_module
 from entrypoints.temporal_repair import TemporalRepaired
 from springline import names
 from springline.control import repair as rules
@@ -18,6 +17,7 @@ from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench
 from tests.workflows.test_runs import Waits, _is
+from workflows import lifecycle
 
 pytestmark = pytest.mark.usefixtures("long_patience")
 
@@ -134,7 +134,7 @@ async def _answer(listed: list[OpenWorkflow]) -> list[OpenWorkflow]:
 async def test_repair_hands_its_back_off_on_and_ends_when_it_is_cancelled(
     runs: RunsBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair_module, "DRAIN_EVENTS", 30)
+    monkeypatch.setattr(lifecycle, "DRAIN_EVENTS", 30)
     await runs.deploy(asset("raw", heartbeat_ms=1_000))
     runs.acts["raw"] = waits = Waits(runs)
     run_id = await runs.launch("k", "raw")

@@ -22,6 +22,7 @@ from springline.ledger.request import AppendRequest, NewEvent
 from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench, failed, succeeded
+from workflows import lifecycle
 
 # A ledger that rests between two appends of a run would set a timer that fires while they come (see conftest.py).
 pytestmark = pytest.mark.usefixtures("long_patience")
@@ -277,6 +278,22 @@ async def test_a_run_with_a_long_history_continues_as_new(runs: RunsBench, monke
     await until(has_ended, "the run ends")
     assert [order.task_key for order in runs.orders] == keys
     assert {one["attempt"] for one in await runs.rows("x_attempts", run_id)} == {1}
+
+
+async def test_a_launcher_with_a_long_history_goes_on_as_another_run(
+    runs: RunsBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "DRAIN_EVENTS", 20)
+    await runs.deploy(asset("raw"))
+    launched = [await runs.launch("k0", "raw")]
+    await runs.run_ended(launched[0])
+    launcher = runs.client.get_workflow_handle(runs.launcher_id)
+    first = (await launcher.describe()).run_id
+    launched += await asyncio.gather(*(runs.launch(f"k{number}", "raw") for number in range(1, 10)))
+    for run_id in launched:
+        assert (await runs.run_ended(run_id)).state == "SUCCEEDED"
+    assert (await launcher.describe()).run_id != first
+    assert len(runs.orders) == 10
 
 
 async def test_a_request_whose_manifest_is_gone_waits_and_holds_up_nobody(runs: RunsBench) -> None:

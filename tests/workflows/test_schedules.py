@@ -13,7 +13,6 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-import workflows.schedule_evaluator as evaluator_module
 from entrypoints.temporal_repair import TemporalRepaired
 from springline import names
 from springline.control import repair as rules
@@ -26,6 +25,7 @@ from springline.schedules.changing import Changed, ScheduleChange, Schedules, pu
 from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench, now_ms
+from workflows import lifecycle
 
 pytestmark = pytest.mark.usefixtures("long_patience")
 
@@ -168,7 +168,7 @@ async def hold(runs: RunsBench, *, held: bool) -> None:
 async def test_an_evaluator_goes_on_as_another_run_without_a_gap(
     runs: RunsBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluator_module, "DRAIN_EVENTS", 20)
+    monkeypatch.setattr(lifecycle, "DRAIN_EVENTS", 20)
     await runs.deploy(asset("raw"))
     await define(runs, "often", EVERY_SECOND)
     first = (

@@ -37,6 +37,7 @@ from springline.ulids import new_ulid
 from tests.support.definitions import asset, part
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import LOCATION, RunsBench, now_ms
+from workflows import lifecycle
 
 pytestmark = pytest.mark.usefixtures("long_patience")
 
@@ -427,7 +428,7 @@ async def test_a_ready_made_sensor_asks_for_each_new_object(sensors: SensorBench
 async def test_a_sensor_goes_on_as_another_run_and_ends_with_its_file(
     sensors: SensorBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensor_module, "DRAIN_EVENTS", 30)
+    monkeypatch.setattr(lifecycle, "DRAIN_EVENTS", 30)
     sensors.acts["files"] = counting(6)
     await sensors.deploy(poll("files"))
     first = (await sensors.handle("files").describe()).run_id
