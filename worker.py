@@ -83,9 +83,10 @@ from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
 
-STICKY_TIMEOUT = timedelta(milliseconds=500)
-"""A killed worker's cached workflows are handed to another after this long (the SDK's default is 10 s). A false alarm,
-of a worker too busy to take a task for so long, costs a replay elsewhere."""
+STICKY_TIMEOUT = timedelta(milliseconds=250)
+"""A killed worker's cached workflows are handed to another after this long (the SDK's default is 10 s), each in its
+turn: what waits for four of them waits four times. A false alarm, of a worker too busy to take a task for so long,
+costs a replay elsewhere."""
 MOST_BETWEEN_HEARTBEATS = timedelta(milliseconds=300)
 """The SDK would keep heartbeats back for 80 % of their time limit: a busy moment then looks like a death."""
 REBUILD_PARTS = 3
