@@ -22,8 +22,11 @@ from springline.control.runs.ends import ENDED_APART
 from springline.demo.automation import ItemNote, most_at_once, notes_in
 from springline.errors import Code, Refused
 from springline.projection.schema import FINISHED_RUN
+from springline.storage.scoped import ScopedStore
+from springline.work.seals import read_seal
 from tests.server.appends import Stopwatch
 from tests.server.run_chaos import BEGIN, RunChaos
+from tests.support.rows import SCOPE
 
 ARRIVING = "arriving"
 BROKEN = "broken.txt"
@@ -247,7 +250,9 @@ class EvaluatorChaos:
         assert Counter(item for item, _ in rows["taken"]) == Counter(self.items)
         assert {item: by[item] for item in self.items} == {item: {run_id} for item, run_id in rows["taken"]}
         made = Counter(item for item, _ in rows["days"])
-        self._check_days(made, by, await self.chaos.rows("tasks"), await self.chaos.rows("x_notes"), set(broken))
+        tasks = [row for row in await self.chaos.rows("tasks") if row["asset_key"] == "day"]
+        told = await self._told_apart(tasks)
+        self._check_days(made, by, tasks, told, set(broken))
         await self._check_chunks(notes, rows["days"], set(broken))
         return await self._check_sensors()
 
@@ -270,12 +275,26 @@ class EvaluatorChaos:
                 found[name] = list(zip(read["item"].to_pylist(), read["run_id"].to_pylist(), strict=True))
         return found
 
+    async def _told_apart(self, tasks: Rows) -> set[str]:
+        """Return the days of which a note says, or a seal, that they were made when nobody wanted it any more.
+
+        A note tells it as long as the run goes on, and behind its end the seal (docs/protocol.md#write-sets).
+        """
+        notes = await self.chaos.rows("x_notes")
+        apart = {(row["run_id"], row["task_key"]) for row in notes if row["note"] == ENDED_APART}
+        told = {row["partition_key"] for row in tasks if (row["run_id"], row["task_key"]) in apart}
+        store = ScopedStore(self.chaos.appends.store, SCOPE)
+        for row in tasks:
+            if row["state"] == "CANCELLED" and await read_seal(store, row["run_id"], row["task_key"]) is not None:
+                told.add(row["partition_key"])
+        return told
+
     def _check_days(
-        self, made: Counter[str], by: dict[str, set[str]], tasks: Rows, notes: Rows, broken: set[str]
+        self, made: Counter[str], by: dict[str, set[str]], tasks: Rows, told: set[str], broken: set[str]
     ) -> None:
         """Each day has one row, of a cancelled backfill at most one; and nobody made a day in two runs without need.
 
-        A task that was cancelled before its start was on record may have been made all the same: a note says so.
+        A task that was cancelled before its start was on record may have been made all the same: `told` has it.
         """
         whole = {key for one, keys in self.asked.items() if one not in self.cancelled for key in keys}
         partly = {key for one in self.cancelled for key in self.asked[one]}
@@ -286,10 +305,8 @@ class EvaluatorChaos:
             assert len(by[key]) == (2 if key in broken else 1), (key, by[key])
         for key in partly:
             assert len(by[key]) <= 1, (key, by[key])
-        succeeded = {row["partition_key"] for row in tasks if row["asset_key"] == "day" and row["state"] == "SUCCEEDED"}
+        succeeded = {row["partition_key"] for row in tasks if row["state"] == "SUCCEEDED"}
         assert succeeded <= set(made), f"the table lacks {sorted(succeeded - set(made))}"
-        apart = {(row["run_id"], row["task_key"]) for row in notes if row["note"] == ENDED_APART}
-        told = {row["partition_key"] for row in tasks if (row["run_id"], row["task_key"]) in apart}
         untold = set(made) - succeeded - (partly & told)
         assert not untold, f"the ledger does not know that these were made: {sorted(untold)}"
 
