@@ -61,6 +61,14 @@ def materialize(
         return verdict(ended_while_imported(file, None, found, "while its assets are made"))
     if found["problems"]:
         return verdict(found)
+    if found.get("is_config"):
+        raise refused(
+            Code.INVALID_REQUEST,
+            found["refused"],
+            field="--config",
+            value=json.dumps(request["config"])[:200],
+            remedy="Give a config that fits, such as --config '{\"rows\": 1000}'; nothing was made.",
+        )
     if "refused" in found:
         is_partition = "partition_key" in found["refused"]
         raise refused(

@@ -7,7 +7,7 @@ what was asked for, never of the definitions at the time: asked again after a de
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -38,6 +38,7 @@ from springline.control.runs.planning import (
     plan_again,
     plan_tasks,
 )
+from springline.definitions.configs import MAX_CONFIG_BYTES, problem_of_config
 from springline.definitions.ids import parse_task_key
 from springline.definitions.manifest import DeployedManifest
 from springline.definitions.partitions import MAX_PARTITION_KEY
@@ -63,9 +64,6 @@ MAX_LABEL_NAME: Final = 128
 MAX_LABEL_VALUE: Final = 256
 MAX_LABELS_BYTES: Final = 8 * 1024
 """Names and values of a run's labels together."""
-MAX_CONFIG_BYTES: Final = 12 * 1024
-"""A run's configuration as JSON: it is part of the run's events."""
-MAX_CONFIG_DEPTH: Final = 50
 MAX_TASKS_BYTES: Final = 3 * 1024
 """The keys of tasks that a rerun names, together."""
 MAX_PRIORITY: Final = 100
@@ -348,34 +346,10 @@ def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _checked_config(config: Json) -> Json:
-    found = next(_unfit(config, "config", 1), None)
+    found = problem_of_config(config)
     if found is not None:
-        raise invalid(*found)
-    size = len(canonical_json(config))
-    if size > MAX_CONFIG_BYTES:
-        raise invalid(
-            "config",
-            size,
-            f"has {size} bytes, at most {MAX_CONFIG_BYTES} are taken",
-            "Put more into an object of its own, and its path into config.",
-        )
+        raise invalid(found.field, found.value, found.message, found.remedy)
     return config
-
-
-def _unfit(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any, str, str]]:
-    """Yield values that no event can hold: each with its place, what is wrong, and the remedy."""
-    if isinstance(value, float):
-        remedy = f"Write it as a text, such as '{value!r}', or as a whole number in a smaller unit."
-        yield path, value, "is written with a fraction, and events hold whole numbers only", remedy
-    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        yield path, value, "is a number that does not fit into 64 bits", "Write it as a text."
-    elif isinstance(value, dict | list):
-        if depth > MAX_CONFIG_DEPTH:
-            yield path, None, f"lies more than {MAX_CONFIG_DEPTH} objects and arrays deep", "Use fewer levels."
-            return
-        inner = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, one in inner:
-            yield from _unfit(one, f"{path}[{name}]" if isinstance(value, list) else f"{path}.{name}", depth + 1)
 
 
 def _check_tasks(again: Sequence[str], parent: ParentRun) -> None:

@@ -24,6 +24,8 @@ from springline.sdk.context import Context
 from springline.sdk.declaring import External, dep, external
 from springline.sdk.errors import (
     Cancelled,
+    ConfigRefused,
+    InvalidConfig,
     InvalidDefinitions,
     InvalidRequest,
     NonRetryable,
@@ -69,8 +71,10 @@ __all__ = [
     "Check",
     "CheckFailed",
     "CheckOutcome",
+    "ConfigRefused",
     "Context",
     "External",
+    "InvalidConfig",
     "InvalidDefinitions",
     "InvalidRequest",
     "MaterializeFailed",

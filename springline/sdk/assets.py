@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
 
 from springline.definitions.partitions import Partitions
 from springline.sdk.checks import Check
@@ -13,13 +13,16 @@ from springline.sdk.declaring import OPTIONS, DeclaredNode, Dep, External, P, R,
 from springline.sdk.errors import NonRetryable
 from springline.sdk.pools import Pool
 
-_OF_WORKERS: Final = ("key", "memory", "queue", "pool", "checks")
+if TYPE_CHECKING:
+    from springline.sdk.configs import ConfigModel
+
+_OF_WORKERS: Final = ("key", "memory", "queue", "pool", "checks", "config")
 _HTTP_OPTIONS: Final = {name: OPTIONS[name] for name in OPTIONS if name not in _OF_WORKERS} | {
     "key": OPTIONS["key"],
     "url": ("url", checked_url),
 }
 """Likewise, of an asset that is made over HTTP: no queue, for no worker takes it from one, no pool yet, and no checks
-and no memory, for neither its rows nor its process are anywhere that we see."""
+and no memory, for neither its rows nor its process are anywhere that we see, and the config as JSON."""
 
 
 class Asset(DeclaredNode[P, R], Generic[P, R]):
@@ -50,6 +53,7 @@ def asset(
     tags: Mapping[str, str] | None = None,
     owners: Sequence[str] | None = None,
     checks: Sequence[Check] | None = None,
+    config: type[ConfigModel] | None = None,
 ) -> Callable[[Callable[P, R]], Asset[P, R]]: ...
 def asset(function: Any = None, /, **options: Any) -> Any:
     """Declare that a function makes an asset. Nothing runs; wrong options are told when the file is validated.
@@ -79,6 +83,10 @@ def asset(function: Any = None, /, **options: Any) -> Any:
         description: for people; by default the first paragraph of the docstring.
         tags, owners: for people, and for filters.
         checks: what must hold of the rows that it makes, before anybody sees them (`springline.sdk.checks`).
+        config: a Pydantic model that the run's config has to fit: `context.config` is an instance of it, with its
+            defaults. It judges the whole config, which all assets of a run share: fields that it does not know are
+            ignored, as Pydantic does, unless it says `extra="forbid"`. An attempt that it refuses is not tried again.
+            With `context: Context[Settings]` type checkers know its fields.
     """
     return declared_by(Asset, function, options, sys._getframe(1))
 

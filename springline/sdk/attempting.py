@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from springline.sdk.checking import CheckFailed, checked
 from springline.sdk.checks import CheckOutcome
+from springline.sdk.configs import config_of
 from springline.sdk.context import Context
 from springline.sdk.declaring import DeclaredNode
 from springline.sdk.errors import Cancelled, NonRetryable
@@ -56,19 +57,21 @@ class Attempts:
     def make(
         self,
         asset: DeclaredNode[..., Any],
-        context: Context,
+        context: Context[Any],
         arguments: Mapping[str, Any],
         limit_s: float | None = None,
     ) -> Attempted:
         """Call the asset's function with `arguments`, and with `context` if it takes one, then make its checks.
 
-        An async function is cancelled after `limit_s` seconds. Raises only `KeyboardInterrupt`, if the function does:
-        what else ends a program or a task ends an attempt here.
+        If the asset declares a model of its config, `context.config` becomes an instance of it before; a config that
+        does not fit fails the attempt. An async function is cancelled after `limit_s` seconds. Raises only
+        `KeyboardInterrupt`, if the function does: what else ends a program or a task ends an attempt here.
         """
         given = dict(arguments)
         if asset.context_argument is not None:
             given[asset.context_argument] = context
-        return self.call(partial(asset.function, **given), limit_s, partial(_checked, asset, context))
+        function = asset.function if asset.config_model is None else partial(_configured, asset, context)
+        return self.call(partial(function, **given), limit_s, partial(_checked, asset, context))
 
     def call(
         self,
@@ -159,7 +162,14 @@ def _end_copy(error: BaseException | None) -> NoReturn:
     os._exit(code & 0xFF if isinstance(code, int) else int(not ended_well))
 
 
-def _checked(asset: DeclaredNode[..., Any], context: Context, value: Any) -> Sequence[CheckOutcome]:
+def _configured(asset: DeclaredNode[..., Any], context: Context[Any], /, **given: Any) -> Any:
+    """Call an asset's function with the config that it declares. A model's validators are user code as it is."""
+    assert asset.config_model is not None
+    context.config = config_of(asset.config_model, context.config, asset.key)
+    return asset.function(**given)
+
+
+def _checked(asset: DeclaredNode[..., Any], context: Context[Any], value: Any) -> Sequence[CheckOutcome]:
     """Make an asset's checks of what its function returned. Raises `NonRetryable` if that has still to run."""
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         # A function that yields itself is told when its file is validated, one behind a decorator only here.

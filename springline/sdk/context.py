@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, overload
 
 from springline.definitions.ids import task_key
 from springline.definitions.partitions import Partitions
@@ -14,7 +14,16 @@ from springline.sdk.errors import InvalidRequest
 if TYPE_CHECKING:
     import logging
 
+    from typing_extensions import TypeVar
+
     from springline.sdk.tables import TablesOfTask, TaskTable
+
+    C = TypeVar("C", default=Mapping[str, Any])
+else:
+    from typing import TypeVar
+
+    # Its default is for type checkers: `Context` alone is one whose config is the run's, as it is.
+    C = TypeVar("C")
 
 
 _MOST_METADATA_BYTES: Final = 16 * 1024
@@ -65,21 +74,23 @@ def _members(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-class Context:
+class Context(Generic[C]):
     """The attempt that a function is; a function that has a parameter `context` gets it.
 
-    In a unit test of one function: `delays(Context(partition_key="2024-01-31"), rows)`.
+    In a unit test of one function: `delays(Context(partition_key="2024-01-31"), rows)`; of one with a model of its
+    config: `delays(Context(config=Settings(rows=3)))`.
 
     Attributes:
         asset: the asset's key.
         run_id: the run that this attempt belongs to.
         attempt: the number of the attempt, from 1.
-        config: what the run was asked with; read only.
+        config: what the run was asked with, read only; of an asset that declares a model for it, an instance of that.
         metadata: what the function has told, for whoever looks at the run.
     """
 
+    @overload
     def __init__(
-        self,
+        self: Context[Mapping[str, Any]],
         asset: str = "asset",
         *,
         partition_key: str | None = None,
@@ -88,11 +99,36 @@ class Context:
         attempt: int = 1,
         config: Mapping[str, Any] | None = None,
         tables: TablesOfTask | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        asset: str = "asset",
+        *,
+        partition_key: str | None = None,
+        partitions: Partitions | None = None,
+        run_id: str = "run",
+        attempt: int = 1,
+        config: C,
+        tables: TablesOfTask | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        asset: str = "asset",
+        *,
+        partition_key: str | None = None,
+        partitions: Partitions | None = None,
+        run_id: str = "run",
+        attempt: int = 1,
+        config: Any = None,
+        tables: TablesOfTask | None = None,
     ) -> None:
         self.asset = asset
         self.run_id = run_id
         self.attempt = attempt
-        self.config: Mapping[str, Any] = MappingProxyType(dict(config or {}))
+        is_plain = config is None or isinstance(config, Mapping)
+        found: Any = MappingProxyType(dict(config or {})) if is_plain else config
+        self.config: C = found
         self.metadata: dict[str, Any] = {}
         self._partition_key = partition_key
         self._partitions = partitions

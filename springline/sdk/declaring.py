@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, UnionType
-from typing import Annotated, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from springline.definitions.durations import duration_ms, problem_of_heartbeat
 from springline.definitions.ids import meant, problem_of_id
@@ -33,8 +46,12 @@ from springline.definitions.sizes import memory_bytes
 from springline.definitions.urls import problem_of_url
 from springline.sdk.checks import Check
 from springline.sdk.collecting import Declarations
+from springline.sdk.configs import problem_of_model, problems_of_defaults
 from springline.sdk.errors import SourceProblem
 from springline.sdk.pools import Pool
+
+if TYPE_CHECKING:
+    from springline.sdk.configs import ConfigModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,6 +100,7 @@ class DeclaredNode(Generic[P, R]):
         arguments: parameters that take outputs of assets and tasks.
         context_argument: the parameter that takes the `Context`, None if there is none.
         pool_of: the pool that it names, by name or as it is declared.
+        config_model: the Pydantic model of its `context.config`, None if it sees the run's config as it is.
         problems: what is wrong with the declaration by itself.
     """
 
@@ -123,8 +141,10 @@ class DeclaredNode(Generic[P, R]):
         self.tags: dict[str, str] = {}
         self.owners: list[str] = []
         self.checks: list[Check] = []
+        self.config_model: type[ConfigModel] | None = None
         self._read_options(options, OPTIONS if known is None else known)
         self.arguments, self.context_argument = self._read_function(function)
+        self._judge_config(function)
         DECLARED_NODES.add(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -210,6 +230,38 @@ class DeclaredNode(Generic[P, R]):
             elif one.default is one.empty:
                 arguments.append(one.name)
         return arguments, context
+
+    def _judge_config(self, function: Any) -> None:
+        """Judge the config that is declared together with how the function takes it."""
+        model = self.config_model
+        said = None if self.context_argument is None else _config_said(function, self.context_argument)
+        if model is None:
+            if said is not None:
+                name = said.__name__
+                self._problems.append(
+                    (
+                        f"takes a Context[{name}] and declares no config",
+                        f"Declare it, @{self.kind}(config={name}), or take a Context: without a model, context.config "
+                        "is the run's config as it is.",
+                    )
+                )
+            return
+        problem = problem_of_model(model, self.kind)
+        if problem is not None:
+            self._problems.append((f"has config {_short(model)}, which {problem[0]}", problem[1]))
+            return
+        self._problems += problems_of_defaults(model)
+        if self.context_argument is None:
+            self._problems.append(
+                (
+                    f"has config {model.__name__}, and no parameter that it could be read from",
+                    f"Add the parameter context: Context[{model.__name__}], and read context.config; or leave it out.",
+                )
+            )
+        elif said is not None and said is not model:
+            self._problems.append(
+                (f"has config {model.__name__}, and takes a Context[{said.__name__}]", "Name the same model in both.")
+            )
 
 
 class _Wrong(Exception):
@@ -365,6 +417,11 @@ def _checks(value: Any) -> list[Check]:
     return list(found.values())
 
 
+def _config(value: Any) -> Any:
+    # Judged with the function, which has to take it.
+    return value
+
+
 OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "key": ("key", _id),
     "deps": ("deps", _deps),
@@ -383,6 +440,7 @@ OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "tags": ("tags", _tags),
     "owners": ("owners", _owners),
     "checks": ("checks", _checks),
+    "config": ("config_model", _config),
 }
 """By option: the attribute that it sets, and what checks its value."""
 
@@ -406,6 +464,10 @@ _OTHER_NAMES: Final = {
     "check": "checks",
     "check_specs": "checks",
     "tests": "checks",
+    "config_schema": "config",
+    "config_model": "config",
+    "params": "config",
+    "settings": "config",
 }
 """What other tools call it."""
 _MAPPINGS: Final = tuple(f"{name}()" for name in ("all_partitions", "latest", "window"))
@@ -429,14 +491,28 @@ def _is_context(annotation: Any, function: Any) -> bool:
     if isinstance(annotation, str):
         names = getattr(inspect.unwrap(function), "__globals__", {})
         parts = [one.strip().rpartition("Optional[")[2].removesuffix("]") for one in annotation.split("|")]
+        # Of `Context[Settings]` what stands before the bracket.
+        parts = [part.partition("[")[0] for part in parts]
         return any(part.rpartition(".")[2] == "Context" or _is_own_context(names.get(part)) for part in parts)
     if isinstance(annotation, UnionType) or get_origin(annotation) in (Union, Annotated):
         return any(_is_context(one, function) for one in get_args(annotation))
-    return _is_own_context(annotation)
+    return _is_own_context(get_origin(annotation) or annotation)
 
 
 def _is_own_context(kind: Any) -> bool:
     return getattr(kind, "__name__", None) == "Context" and str(kind.__module__).startswith("springline.")
+
+
+def _config_said(function: Any, parameter: str) -> type | None:
+    """Return the model in a parameter's annotation `Context[Settings]`; None if it names none that is known here."""
+    annotation = _signature(function).parameters[parameter].annotation
+    found: Any = None
+    if isinstance(annotation, str):
+        said = re.fullmatch(r"(?:\w+\.)*Context\[(\w+)\]", annotation)
+        found = None if said is None else getattr(inspect.unwrap(function), "__globals__", {}).get(said[1])
+    elif get_origin(annotation) is not None and _is_own_context(get_origin(annotation)):
+        (found,) = get_args(annotation)
+    return found if isinstance(found, type) and hasattr(found, "model_fields") else None
 
 
 def _first_paragraph(function: Any) -> str | None:

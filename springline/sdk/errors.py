@@ -3,8 +3,10 @@
 SdkError
   InvalidDefinitions   a pipeline is written wrongly; has every problem with its file and line
   InvalidRequest       a call cannot be meant: an unknown selection, a partition that there is not
+    InvalidConfig      its config is one that no run could have, or that an asset's model refuses
   MaterializeFailed    an asset failed; has the result of all of them
   NonRetryable         raised by user code: another attempt would fail the same way
+    ConfigRefused      the run's config does not fit the model that the asset declares for it
 Cancelled              raised in user code, whose attempt is to stop; no SdkError and no Exception
 """
 
@@ -57,8 +59,16 @@ class InvalidRequest(SdkError, ValueError):
     """A call that cannot be meant; the message says what to do."""
 
 
+class InvalidConfig(InvalidRequest):
+    """A config that no run could have, or that the model of an asset refuses; the message names field and value."""
+
+
 class NonRetryable(SdkError):
     """To be raised by user code: the attempt fails, and no other one is made, whatever `retries` says."""
+
+
+class ConfigRefused(NonRetryable):
+    """The run's config does not fit the model that the asset declares for it; its function was not called."""
 
 
 class Cancelled(BaseException):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from springline.sdk.answering import answer_and_end
 from springline.sdk.context import problem_of_json
-from springline.sdk.errors import InvalidRequest
+from springline.sdk.errors import InvalidConfig, InvalidRequest
 from springline.sdk.loading import examine, stay_on_path
 from springline.sdk.running import AssetResult, materialize
 from springline.sdk.traces import own_part, told
@@ -26,7 +26,8 @@ def materialized(request: dict[str, Any]) -> dict[str, Any]:
     """Make assets as a request of `springline materialize` asks, and return what became of each, or why none was made.
 
     `file`: a pipeline file or module; `select`, `partition_key`, `config`, `tables`: as `materialize` has them. The
-    document has `problems` if the file is wrong, `refused` if the request cannot be meant, else `run_id` and `assets`.
+    document has `problems` if the file is wrong, `refused` and `is_config` if the request or its
+    config cannot be meant, else `run_id` and `assets`.
     """
     loaded = examine(request["file"])
     stay_on_path(request["file"])
@@ -43,7 +44,7 @@ def materialized(request: dict[str, Any]) -> dict[str, Any]:
             raise_on_error=False,
         )
     except InvalidRequest as error:
-        return {**document, "problems": [], "refused": str(error)}
+        return {**document, "problems": [], "refused": str(error), "is_config": isinstance(error, InvalidConfig)}
     assets = [_plain(one) for one in result.assets.values()]
     return {**document, "problems": [], "ok": result.success, "run_id": result.run_id, "assets": assets}
 

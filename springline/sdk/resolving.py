@@ -288,6 +288,12 @@ def _no_meaning(asset: AnyNode, argument: str, names: _Names) -> SourceProblem:
             f"has the parameter {argument}, as a method has",
             f"Write {asset.key} as a function of its own, outside of the class.",
         )
+    if argument == "config":
+        return asset.problem(
+            "has the parameter config, and no asset is called that",
+            f"The run's config is in context.config: take the parameter context; @{asset.kind}(config=Settings) gives "
+            "it the types of a Pydantic model.",
+        )
     others = [key for key in names.by_key if key != asset.key]
     near = meant(argument, others)
     more = (

@@ -24,9 +24,17 @@ from springline.definitions.partitions import FieldProblem
 from springline.definitions.selection import BadSelection, select_nodes
 from springline.sdk.attempting import Attempted, Attempts, outside_of_any_loop
 from springline.sdk.checks import CheckOutcome
+from springline.sdk.configs import config_of, plain_config
 from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.declaring import DECLARED_NODES, DeclaredNode, External
-from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
+from springline.sdk.errors import (
+    ConfigRefused,
+    InvalidConfig,
+    InvalidDefinitions,
+    InvalidRequest,
+    NonRetryable,
+    SdkError,
+)
 from springline.sdk.outputs import NotStorable, decoded, encoded, not_storable
 from springline.sdk.resolving import Pipeline, ResolvedEdge, ResolvedNode, assets_of, resolve
 from springline.sdk.tables import TablesOfAttempt, TablesOfRun, WriteHandle
@@ -162,7 +170,7 @@ def materialize(
             that depends on it, `*` everything. The tasks that they need run with them.
         partition_key: the partition to make of the assets that have it. Of another one that these need, such as a day
             for the pair `2024-01-31|eu`, the partition that they need is made, if it is one.
-        config: what functions find in `context.config`.
+        config: what functions find in `context.config`, judged as that of a run: JSON without fractions.
         inputs: outputs of assets that are not selected, by key or asset, for parameters that take them.
         run_id: what functions find in `context.run_id`; made up by default.
         tables: a folder for what functions write and read by `context.table`. Each table is a Delta folder in it,
@@ -174,7 +182,7 @@ def materialize(
     end, because nothing in this process could stop it, and counts as failed then.
 
     Raises `InvalidDefinitions` for assets that are written wrongly, `InvalidRequest` for arguments that cannot be
-    meant; nothing runs then.
+    meant, such as `InvalidConfig` for a config that a selected asset's model refuses; nothing runs then.
     """
     import secrets  # noqa: PLC0415 - importing the library must be quick
 
@@ -189,7 +197,7 @@ def materialize(
         pipeline,
         {key: one for key, one in pipeline.nodes.items() if key in chosen},
         partition_key,
-        dict(config or {}),
+        plain_config(config or {}),
         _by_key(inputs or {}),
         run_id or f"run_{secrets.token_hex(16)}",
         lake,
@@ -275,6 +283,23 @@ class _Run:
                 raise InvalidRequest(f"inputs has an output for {key}, which is selected itself: leave out one of them")
             if key not in known:
                 raise InvalidRequest(f"inputs has an output for {key!r}, which nothing depends on. {meant(key, known)}")
+        self._check_config()
+
+    def _check_config(self) -> None:
+        """Raise `InvalidConfig` with everything that the models of what is made refuse."""
+        told: list[str] = []
+        for one in self._chosen.values():
+            if one.declared.config_model is None:
+                continue
+            try:
+                config_of(one.declared.config_model, self._config, one.key)
+            except ConfigRefused as error:
+                told.append(str(error))
+            except (Exception, SystemExit):
+                # What a validator raises of its own is its attempt's error.
+                continue
+        if told:
+            raise InvalidConfig("\n".join(told))
 
     def _find_keys(self, partitioned: Sequence[ResolvedNode]) -> None:
         """Find the partition of each asset that does not have the one to make: the one that what is behind it needs."""

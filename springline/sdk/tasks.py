@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import FrameType
-from typing import Any, ClassVar, Final, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
 
 from springline.definitions.partitions import Partitions
 from springline.sdk.declaring import OPTIONS, DeclaredNode, Dep, External, P, R, declared_by
 from springline.sdk.pools import Pool
+
+if TYPE_CHECKING:
+    from springline.sdk.configs import ConfigModel
 
 _ABOUT_WHAT_IS_MADE: Final = {
     "freshness": "A task makes nothing that could grow old: give freshness to the asset behind it.",
@@ -54,6 +57,7 @@ def task(
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     owners: Sequence[str] | None = None,
+    config: type[ConfigModel] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(function: Any = None, /, **options: Any) -> Any:
     """Declare that a function is run between assets, and makes none: it prepares, tells somebody, cleans up.
@@ -64,6 +68,6 @@ def task(function: Any = None, /, **options: Any) -> Any:
 
     Args:
         key, deps, partitions, retries, retry_delay, timeout, heartbeat, memory, queue, pool, priority,
-            code_version, description, tags, owners: as `asset` has them.
+            code_version, description, tags, owners, config: as `asset` has them.
     """
     return declared_by(Task, function, options, sys._getframe(1))

@@ -29,7 +29,7 @@ from springline.sdk.attempting import Attempted, Attempts
 from springline.sdk.checking import CheckFailed
 from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.describing import described
-from springline.sdk.errors import NonRetryable
+from springline.sdk.errors import ConfigRefused, NonRetryable
 from springline.sdk.evaluating import BadResult, called, plain_result
 from springline.sdk.loading import LoadedPipeline, examine, stay_on_path
 from springline.sdk.outputs import NotReadable, NotStorable, decoded, encoded, not_storable
@@ -339,6 +339,9 @@ def _error_of(error: BaseException) -> Json:
     if isinstance(error, CheckFailed):
         # Its lines are ours, and the message says it all.
         plain |= {"category": "DATA_QUALITY", "reason_code": "check_failed", "stack_trace": None}
+    elif isinstance(error, ConfigRefused):
+        # No line of user code has run, and the message says it all.
+        plain |= {"category": "CONFIGURATION", "reason_code": "config_refused", "stack_trace": None}
     elif is_passing(error):
         plain |= {"category": "INFRASTRUCTURE", "reason_code": "lake_unavailable"}
     return plain

@@ -12,7 +12,8 @@ from springline.deployed.reading import ManifestReader
 from springline.ledger.identifiers import run_id_of_key
 from springline.ledger.request import AppendOutcome, AppendRequest
 from springline.paths import Scope, deployed_manifest
-from springline.runs.requests import MAX_CONFIG_BYTES, MAX_LABELS
+from springline.definitions.configs import MAX_CONFIG_BYTES
+from springline.runs.requests import MAX_LABELS
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
