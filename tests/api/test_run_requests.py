@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from springline.control.runs.messages import RunDoing
+from springline.definitions.configs import MAX_CONFIG_BYTES
 from springline.deployed.reading import ManifestReader
 from springline.ledger.identifiers import run_id_of_key
 from springline.ledger.request import AppendOutcome, AppendRequest
 from springline.paths import Scope, deployed_manifest
-from springline.definitions.configs import MAX_CONFIG_BYTES
 from springline.runs.requests import MAX_LABELS
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Cli
 
 FLOW = """
+from pydantic import BaseModel
 from springline.sdk import Context, asset, checks, daily
 print("imported")
 days = daily("2026-01-01")
@@ -24,6 +25,13 @@ def raw(context: Context) -> None:
 def count(context: Context) -> int:
     context.add_metadata(day=context.partition_key)
     return context.table("raw").to_arrow().num_rows
+
+class Load(BaseModel):
+    rows: int = 3
+
+@asset(config=Load)
+def typed(context: Context[Load]) -> int:
+    return context.config.rows
 
 @asset
 def leaves() -> None:
@@ -69,6 +77,8 @@ def test_a_failure_is_an_exit_code_and_leaves_no_rows(cli: Cli, here: Path) -> N
         (["leaves", "--partition", "2026-01-31"], "--partition", "have no partitions"),
         (["rwa"], "SELECTION", "rwa"),
         (["leaves", "--config", "{"], "--config", "is not JSON"),
+        (["leaves", "--config", '{"share": 0.5}'], "--config", "config.share is written with a fraction"),
+        (["typed", "--config", '{"rows": "soon"}'], "--config", "config.rows is 'soon', which does not fit"),
     ],
 )
 def test_what_cannot_be_meant_makes_nothing(cli: Cli, here: Path, arguments: list[str], field: str, said: str) -> None:

@@ -194,6 +194,32 @@ async def begun(folder: Path) -> int:
         await asyncio.sleep(0.02)
 
 
+TYPED = """
+from pydantic import BaseModel
+from springline.sdk import Context, asset
+
+class Load(BaseModel):
+    rows: int = 3
+
+@asset(config=Load, retries=5)
+def typed(context: Context[Load]) -> None:
+    context.add_metadata(rows=context.config.rows)
+"""
+
+
+async def test_a_config_that_its_model_refuses_fails_the_attempt_for_good(opened: Open) -> None:
+    worker = await opened(TYPED)
+    end = await worker.make("typed", config={"rows": "4"})
+    assert (end.outcome, end.metadata) == ("succeeded", {"rows": 4})
+    end = await worker.make("typed", config={"rows": "soon"}, attempt=2)
+    assert (end.outcome, end.category, end.reason_code) == ("failed", "CONFIGURATION", "config_refused")
+    assert (end.retryable, end.stack_trace) == (False, None)
+    assert end.message is not None
+    assert "config.rows is 'soon', which does not fit: input should be a valid integer" in end.message
+    # The process has not ended by it.
+    assert (await worker.make("typed", attempt=3)).metadata == {"rows": 3}
+
+
 async def test_a_function_gets_its_context_and_its_end_is_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     worker = await opened(FLOW)
     end = await worker.make("good", partition_key="2024-01-31", attempt=2, config={"day": "x"})
