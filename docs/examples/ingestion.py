@@ -10,21 +10,30 @@ from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv
+from pydantic import BaseModel
 
 from springline.sdk import Context, asset, checks
 
 WATERMARKS = pa.schema({"source": pa.string(), "last": pa.string()})
 
 
-@asset(retries=3, checks=[checks.not_null("order_id", table="orders"), checks.unique("order_id", table="orders")])
-def orders(context: Context) -> None:
+class Ingestion(BaseModel):
+    """What a run is asked with."""
+
+    folder: Path
+
+
+@asset(
+    config=Ingestion,
+    retries=3,
+    checks=[checks.not_null("order_id", table="orders"), checks.unique("order_id", table="orders")],
+)
+def orders(context: Context[Ingestion]) -> None:
     """Orders of all files behind the watermark."""
     marks = context.table("watermarks", schema=WATERMARKS)
     known = {row["source"]: row["last"] for row in marks.to_arrow().to_pylist()}
     waiting = [
-        file
-        for file in sorted(Path(context.config["folder"]).glob("orders-*.csv"))
-        if file.name > known.get("orders", "")
+        file for file in sorted(context.config.folder.glob("orders-*.csv")) if file.name > known.get("orders", "")
     ]
     context.add_metadata(files=[file.name for file in waiting])
     table = context.table(

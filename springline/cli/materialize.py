@@ -67,7 +67,7 @@ def materialize(
             found["refused"],
             field="--config",
             value=json.dumps(request["config"])[:200],
-            remedy="Give a config that fits, such as --config '{\"rows\": 1000}'; nothing was made.",
+            remedy="Give another object, or another file that holds one; nothing was made.",
         )
     if "refused" in found:
         is_partition = "partition_key" in found["refused"]

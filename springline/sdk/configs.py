@@ -63,8 +63,11 @@ def problems_of_defaults(model: type[ConfigModel]) -> list[tuple[str, str]]:
     from pydantic import ValidationError  # noqa: PLC0415 - as above
 
     try:
-        # Pydantic takes defaults as they are: a model that looks at them, too, tells which do not fit.
-        strict: Any = type(model.__name__, (model,), {"__module__": __name__}, validate_default=True)
+        # Pydantic takes defaults as they are: a model that looks at them, too, tells which do not fit. What a function
+        # makes is left alone, which an import must not call.
+        made = [name for name, one in model.model_fields.items() if one.default_factory is not None]
+        own = {"__module__": __name__, "__annotations__": dict.fromkeys(made, Any), **dict.fromkeys(made)}
+        strict: Any = type(model.__name__, (model,), own, validate_default=True)
         strict.model_validate({})
     except ValidationError as error:
         found = [one for one in error.errors(include_url=False, include_context=False) if one["loc"]]

@@ -169,6 +169,7 @@ WRONG: list[tuple[Options, str, str]] = [
     ({"tags": {"a": 1}}, "is no text", "at most 200"),
     ({"tags": {str(n): "x" for n in range(51)}}, "is no dict", "at most 50"),
     ({"owners": "ada"}, "is no list", "owners="),
+    ({"config": {"rows": 3}}, "config {'rows': 3}, which is no Pydantic model", "@asset(config=Settings)"),
     ({"owners": [1]}, "is no text", "at most 200"),
     ({"partitions": daily}, "are no partitions", "without its parentheses"),
     ({"partitions": "daily"}, "are no partitions", "daily(start="),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from hypothesis import given
@@ -59,6 +59,7 @@ def test_a_config_is_an_instance_of_the_model_with_its_defaults_and_others_see_i
     @asset(config=Load)
     def typed(context: Context[Load]) -> float:
         assert isinstance(context.config, Load)
+        assert_type(context.config.rows, int)
         assert context.config.since == date(2024, 1, 31)
         assert context.config.days == (1, 2)
         return context.config.rows * context.config.share
@@ -69,6 +70,7 @@ def test_a_config_is_an_instance_of_the_model_with_its_defaults_and_others_see_i
 
     @asset
     def plain(context: Context, told: int) -> dict[str, Any]:
+        assert_type(context.config, Mapping[str, Any])
         return dict(context.config)
 
     config = {"share": "0.25", "since": "2024-01-31", "days": (1, 2), "other": None}
@@ -84,6 +86,8 @@ def test_a_function_is_tested_alone_with_an_instance() -> None:
         return context.config.rows
 
     assert typed(Context(config=Load(rows=3))) == 3
+    assert_type(Context(config=Load()), Context[Load])
+    assert_type(Context(config={"rows": 3}), Context[Mapping[str, Any]])
 
 
 def test_a_strict_model_takes_what_json_can_say() -> None:
@@ -352,6 +356,29 @@ def test_a_default_that_cannot_be_judged_is_left_to_the_attempt() -> None:
     assert (closed.problems, needs.problems) == ([], [])
     made = materialize([closed, needs], config={"rows": 4})
     assert (made.value(closed), made.value(needs)) == (4, 4)
+
+
+def test_a_default_that_a_function_makes_is_made_by_the_attempt_and_others_are_judged() -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    class Made(BaseModel):
+        number: int = Field(default_factory=make)
+        share: float = "half"  # type: ignore[assignment]
+
+    @asset(config=Made)
+    def wrong(context: Context[Made]) -> int:
+        return context.config.number
+
+    assert ["field share has the default 'half'" in one.message for one in wrong.problems] == [True]
+    assert made == []
+    fine = asset(config=type("Fine", (Made,), {"__annotations__": {"share": float}, "share": 0.5}))(wrong.function)
+    assert fine.problems == []
+    # Once before anything runs, once for the attempt.
+    assert materialize(fine).value(fine) == 2
 
 
 def test_what_is_made_over_http_gets_json_and_takes_no_model() -> None:

@@ -55,7 +55,7 @@ def test_every_option() -> None:
     assert made.problems == []
     assert (made.key, made.url, made.retries, made.timeout_ms) == ("mart.prices", URL, 3, 600_000)
     assert (made.file, made.arguments, made.context_argument) == (__file__, [], None)
-    assert set(_HTTP_OPTIONS) == set(OPTIONS) - {"memory", "queue", "pool", "checks"} | {"url"}
+    assert set(_HTTP_OPTIONS) == set(OPTIONS) - {"memory", "queue", "pool", "checks", "config"} | {"url"}
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
