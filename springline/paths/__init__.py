@@ -179,6 +179,7 @@ from springline.paths.rebuild import (
     rebuild_work_prefix,
 )
 from springline.paths.scope import (
+    MAX_SCOPE_NAME,
     MAX_VERSION,
     RESERVED_FOLDERS,
     InvalidPath,
@@ -225,6 +226,7 @@ from springline.paths.watched import watched_objects
 
 __all__ = [
     "DELTA_LOG_FOLDER",
+    "MAX_SCOPE_NAME",
     "MAX_VERSION",
     "ORCHESTRATION_TABLES",
     "REBUILD_MANIFEST_PATTERN",

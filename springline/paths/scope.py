@@ -53,9 +53,14 @@ live there."""
 TABLES_FOLDER: Final = "tables"
 """The folder of the bucket that holds every workspace's tables area."""
 
-_SCOPE_NAME = re.compile(r"[a-z0-9_-]+")
-_IN_SCOPE: Final = re.compile(r"tenant=(?P<tenant>[a-z0-9_-]+)/workspace=(?P<workspace>[a-z0-9_-]+)/")
-_TABLES_AREA = re.compile(rf"/{TABLES_FOLDER}/[a-z0-9_-]+/[a-z0-9_-]+/")
+MAX_SCOPE_NAME: Final = 245
+"""Bytes of the name of a tenant or a workspace: with `workspace=` they are a folder's name, of which file systems take
+255 bytes."""
+
+_NAME: Final = f"[a-z0-9_-]{{1,{MAX_SCOPE_NAME}}}"
+_SCOPE_NAME = re.compile(_NAME)
+_IN_SCOPE: Final = re.compile(f"tenant=(?P<tenant>{_NAME})/workspace=(?P<workspace>{_NAME})/")
+_TABLES_AREA = re.compile(f"/{TABLES_FOLDER}/{_NAME}/{_NAME}/")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9_.=-]*)*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONTROL: Final = ("\r", "\n", "\0")
@@ -116,7 +121,7 @@ class Scope:
     a partition. Paths of the two areas cannot be confused: `full` makes names that begin with `tenant=` from relative
     paths, and names that begin with `tables/` from paths that begin with a slash.
 
-    Raises `InvalidPath` for a name that is empty or holds anything but `a-z 0-9 - _`.
+    Raises `InvalidPath` for a name that is empty, longer than `MAX_SCOPE_NAME`, or holds anything but `a-z 0-9 - _`.
     """
 
     tenant: str
@@ -182,7 +187,8 @@ class MetastoreScope:
 
 def _scope_name(field: str, value: str) -> None:
     if not isinstance(value, str) or not _SCOPE_NAME.fullmatch(value):
-        raise InvalidPath(field, value, "use one or more lower-case letters a-z, digits, hyphens and underscores")
+        remedy = "use one or more lower-case letters a-z, digits, hyphens and underscores"
+        raise InvalidPath(field, value, f"{remedy}, at most {MAX_SCOPE_NAME}")
 
 
 def _full(prefix: str, path: str) -> ObjectPath:

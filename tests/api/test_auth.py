@@ -67,6 +67,8 @@ BAD_TOKENS: list[tuple[str | None, str, str]] = [
     ("Bearer " + signed(without("workspace")), "INVALID_TOKEN", "workspace"),
     ("Bearer " + signed(GOOD | {"tenant": "../rival"}), "INVALID_TOKEN", "tenant"),
     ("Bearer " + signed(GOOD | {"workspace": ""}), "INVALID_TOKEN", "workspace"),
+    ("Bearer " + signed(GOOD | {"tenant": "a" * 246}), "INVALID_TOKEN", "tenant"),
+    ("Bearer " + signed(GOOD | {"workspace": "a" * 300}), "INVALID_TOKEN", "workspace"),
     ("Bearer " + signed(GOOD | {"tenant": 7}), "INVALID_TOKEN", "tenant"),
     ("Bearer " + signed(GOOD | {"sub": "a\nb"}), "INVALID_TOKEN", "sub"),
     ("Bearer " + signed(GOOD | {"sub": "a\0b"}), "INVALID_TOKEN", "sub"),

@@ -39,9 +39,13 @@ def cases(field: str, values: list[Any], build: Callable[[Any], object]) -> list
 L0 = paths.StateLayer.L0
 CATALOG = paths.CatalogDomain.CATALOG
 REFUSALS = [
-    *cases("tenant", ["", "Acme", "a/b", "a\\b", "a\nb", "acme\n", "ä", ".", "a=b", None], lambda v: Scope(v, "w")),
-    *cases("workspace", ["", "W", "a b", "..", "a\0", 3], lambda v: Scope("t", v)),
-    *cases("metastore", ["", "M", ".."], lambda v: paths.MetastoreScope("t", v)),
+    *cases(
+        "tenant",
+        ["", "Acme", "a/b", "a\\b", "a\nb", "acme\n", "ä", ".", "a=b", "a" * 246, None],
+        lambda v: Scope(v, "w"),
+    ),
+    *cases("workspace", ["", "W", "a b", "..", "a\0", "a" * 246, 3], lambda v: Scope("t", v)),
+    *cases("metastore", ["", "M", "..", "a" * 246], lambda v: paths.MetastoreScope("t", v)),
     *cases("tenant", ["", "M", ".."], lambda v: paths.MetastoreScope(v, "m")),
     *cases("path", ["/a", "\\a", "a/../b", "./a", "a/..", "..", "a%41", "a\rb", "a\\b", None], paths.relative_path),
     *cases("prefix", ["", "/a", "a/../b", "ledger/x", "state", "a%41", None], paths.watched_objects),
