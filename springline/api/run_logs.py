@@ -71,16 +71,19 @@ async def run_logs(
     """
     snapshot = await asked.snapshot("runs", "tasks", X_ATTEMPTS.name)
 
-    def read() -> tuple[TaskRow, dict[int, int]]:
+    def read() -> tuple[TaskRow, dict[int, int]] | None:
         if snapshot["runs"].get(run_id) is None:
-            raise unknown("run", run_id, snapshot.revision)
+            return None
         row = snapshot["tasks"].get((run_id, query.task_key))
         if row is None:
             raise unknown("task", query.task_key, snapshot.revision)
         ended = [AttemptRow(*cast(Any, one)) for one in snapshot[X_ATTEMPTS.name].below((run_id, query.task_key))]
         return TaskRow(*cast(Any, row)), {one.attempt: one.log_chunks or 0 for one in ended}
 
-    task, ended = await asyncio.to_thread(read)
+    held = await asyncio.to_thread(read)
+    if held is None:
+        raise await asked.no_run(run_id)
+    task, ended = held
     latest = max([task.attempt, *ended])
     attempt = query.attempt or latest
     if query.attempt is not None and query.attempt > latest:

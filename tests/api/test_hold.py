@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import deployed
 from tests.api.test_run_requests import RUNS
@@ -58,6 +60,17 @@ async def test_what_is_asked_for_meanwhile_cannot_be_withdrawn_until_its_end(wor
     assert "springline hold release" in refused.json()["remedy"]
     await put(world, held=False)
     assert (await world.client.post(f"{RUNS}/{run}/cancel", json={})).status_code in (200, 202)
+
+
+@pytest.mark.parametrize("below", ["", "/tasks", "/attempts", "/logs?task_key=raw"])
+async def test_a_run_that_is_held_back_is_told_from_one_that_there_is_not(world: World, below: str) -> None:
+    await deployed(world, {"location": "flights", "assets": [asset("raw")]})
+    await put(world, held=True)
+    run = (await world.client.post(RUNS, json={"select": ["raw"]})).json()["run_id"]
+    told = await world.client.get(f"{RUNS}/{run}{below}")
+    assert_refused(told, 404, "NOT_FOUND", "run_id", remedy="springline hold show")
+    none = assert_refused(await world.client.get(f"{RUNS}/x{below}"), 404, "NOT_FOUND", "run_id")
+    assert ("has not begun" in told.json()["message"], "has not begun" in none["message"]) == (True, False)
 
 
 async def test_what_no_hold_can_be_is_refused_and_changes_nothing(world: World) -> None:
