@@ -14,7 +14,7 @@ from springline.api.lists import Id, Instant
 from springline.api.manifests import FromManifests
 from springline.api.runs import milliseconds
 from springline.api.urls import CheckedRouter
-from springline.definitions.instants import ASKED_ABOUT
+from springline.definitions.instants import problem_of_asked
 from springline.errors import Code, refused
 from springline.explaining.reading import explain
 from springline.explaining.story import Explanation, Question
@@ -128,14 +128,9 @@ async def explained(
                 remedy=f"Leave it out, or ask about: {', '.join(_taking(name))}.",
             )
     at_ms = milliseconds(query.at)
-    if at_ms is not None and at_ms // 1_000 not in ASKED_ABOUT:
-        raise refused(
-            Code.INVALID_REQUEST,
-            "no schedule was ever due at that instant, nor is soon",
-            field="at",
-            value=query.at,
-            remedy="Give an instant of the years 1970 to 2199.",
-        )
+    problem = None if at_ms is None else problem_of_asked(at_ms // 1_000)
+    if problem is not None:
+        raise refused(Code.INVALID_REQUEST, f"at {problem[0]}", field="at", value=query.at, remedy=problem[1])
     question = Question(
         identity=identity,
         now_ms=time.time_ns() // 1_000_000,

@@ -29,7 +29,7 @@ from springline.backfills.requests import MAX_REQUEST_ID, checked_request_id
 from springline.control.runs.planning import CannotPlan, plan_tasks
 from springline.control.schedules.deciding import ScheduleView, jitter_of
 from springline.definitions.ids import ID_RULE, problem_of_id
-from springline.definitions.instants import ASKED_ABOUT, BadTiming, local_text, zone_named
+from springline.definitions.instants import BadTiming, local_text, problem_of_asked, zone_named
 from springline.definitions.manifest import DeployedManifest, ScheduleDefinition
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.schedules import NothingToMake, selection_problem, timing_problems
@@ -352,14 +352,9 @@ async def preview(
     manifest = None if current is None else current.manifest
     after = milliseconds(query.after)
     after_s = (_now_ms() if after is None else after) // 1_000
-    if after_s not in ASKED_ABOUT:
-        raise refused(
-            Code.INVALID_REQUEST,
-            "no schedule was ever due at that instant, nor is soon",
-            field="after",
-            value=query.after,
-            remedy="Give an instant of the years 1970 to 2199.",
-        )
+    problem = problem_of_asked(after_s)
+    if problem is not None:
+        raise refused(Code.INVALID_REQUEST, f"after {problem[0]}", field="after", value=query.after, remedy=problem[1])
 
     def read() -> PreviewBody:
         known = known_schedule(snapshot, schedule_id)

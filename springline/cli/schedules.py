@@ -29,7 +29,7 @@ from springline.cli.schedules_page import (
     schedules_text,
     status_of_tick,
 )
-from springline.definitions.instants import ASKED_ABOUT, BadTiming, local_text, timing_of, zone_named
+from springline.definitions.instants import BadTiming, local_text, problem_of_asked, timing_of, zone_named
 from springline.errors import Code, refused
 from springline.ledger.timestamps import NS_PER_SECOND, format_ms, parse_timestamp
 
@@ -253,14 +253,9 @@ def _of_line(cron: str, timezone: str, count: int, after: str | None) -> Json:
             value=after,
             remedy="Give an instant such as 2025-03-30T00:00:00Z.",
         ) from None
-    if begin not in ASKED_ABOUT:
-        raise refused(
-            Code.INVALID_REQUEST,
-            "nothing was ever due at that instant, nor is soon",
-            field="--after",
-            value=after,
-            remedy="Give an instant of the years 1970 to 2199.",
-        )
+    problem = problem_of_asked(begin)
+    if problem is not None:
+        raise refused(Code.INVALID_REQUEST, f"--after {problem[0]}", field="--after", value=after, remedy=problem[1])
     try:
         timing = timing_of(cron, timezone)
     except BadTiming as error:

@@ -26,6 +26,7 @@ from springline.definitions.ids import meant
 
 ASKED_ABOUT: Final = range(0, 7_258_118_400)
 """The seconds of the years 1970 to 2199: of these one may ask what is due then, or behind."""
+_YEARS_ASKED_ABOUT: Final = "1970 to 2199"
 MAX_INTERVAL_S: Final = 366 * SECONDS_A_DAY
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _LAST_DAY: Final = date(9998, 12, 31).toordinal() - _EPOCH
@@ -43,6 +44,19 @@ class BadTiming(ValueError):
         self.field = field
         self.message = message
         self.remedy = remedy
+
+
+def problem_of_asked(instant: int) -> tuple[str, str] | None:
+    """Return what is wrong with an instant about which one asks what is due then, and the remedy; None if nothing is.
+
+    The problem goes on from the instant's name.
+    """
+    if instant in ASKED_ABOUT:
+        return None
+    return (
+        f"lies outside the years {_YEARS_ASKED_ABOUT}: no schedule was ever due then, nor is soon",
+        f"Give an instant of the years {_YEARS_ASKED_ABOUT}.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,11 @@ async def test_a_preview_is_of_this_time(world: World, after: str) -> None:
     for timing in ({"interval_seconds": 60}, {"cron": "0 0 29 2 *"}):
         await world.client.put(f"{SCHEDULES}/s", json={**timing, "select": ["report"]})
         answer = await world.client.get(f"{SCHEDULES}/s/preview", params={"after": after})
-        assert_refused(answer, 400, "INVALID_REQUEST", "after")
+        told = assert_refused(answer, 400, "INVALID_REQUEST", "after", remedy="1970 to 2199")
+        asked = await world.client.get(f"{V1}/explain/schedule/s", params={"at": after})
+        same = assert_refused(asked, 400, "INVALID_REQUEST", "at", remedy=told["remedy"])
+        assert same["message"] == told["message"].replace("after", "at", 1)
+        assert "outside the years" in told["message"]
         last = await world.client.get(f"{SCHEDULES}/s/preview?count=200&after=2199-12-31T23:59:59Z")
         assert len(last.json()["items"]) == 200
 

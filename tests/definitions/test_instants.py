@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 
 from springline.definitions.cron import Dialect
-from springline.definitions.instants import BadTiming, local_text, timing_of, tz_version
+from springline.definitions.instants import BadTiming, local_text, problem_of_asked, timing_of, tz_version
 from tests.definitions.clock_walk import transitions, walked
 
 LINES = (
@@ -197,3 +197,16 @@ def test_the_version_of_the_tz_database_is_known() -> None:
     version = tz_version()
     assert version is not None
     assert version[:4].isdecimal()
+
+
+def test_one_may_ask_about_the_years_1970_to_2199() -> None:
+    first, behind = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1970, 2200))
+    assert [problem_of_asked(one) is None for one in (first - 1, first, behind - 1, behind)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    problem, remedy = problem_of_asked(behind) or ("", "")
+    assert "1970 to 2199" in problem
+    assert "1970 to 2199" in remedy
