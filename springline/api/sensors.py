@@ -25,7 +25,7 @@ from springline.projection.golden import golden_row
 from springline.projection.schema import SENSOR_STATE
 from springline.published.lists import cursor_for, key_of_cursor
 from springline.published.snapshot import StateSnapshot
-from springline.sensors.changing import MAX_PAYLOAD_BYTES, Sensors, check_payload
+from springline.sensors.changing import MAX_PAYLOAD_BYTES, Sensors, check_cursor, check_payload
 from springline.sensors.reading import (
     MOST_MESSAGES,
     TABLES,
@@ -260,6 +260,8 @@ async def evaluate(
     )
     if not body.dry_run and (body.cursor is not None or asked.has_payload):
         raise _of_dry_run("payload" if body.cursor is None else "cursor")
+    if body.cursor is not None:
+        check_cursor(body.cursor)
     check_payload(body.payload)
     await sensors.deployed(sensor_id)
     return await deps.sensors.evaluate(sensors.scope, sensor_id, asked)

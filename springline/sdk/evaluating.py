@@ -11,7 +11,8 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from springline.definitions.limits import MAX_RUN_REQUESTS, MAX_SENSOR_CURSOR
+from springline.definitions.cursors import problem_of_cursor
+from springline.definitions.limits import MAX_RUN_REQUESTS
 from springline.sdk.attempting import Attempts, outside_of_any_loop
 from springline.sdk.selecting import NoTerm, terms_of
 from springline.sdk.sensors import RunRequest, Sensor, SensorContext, SensorResult
@@ -117,18 +118,10 @@ def _plain_request(one: Any, number: int, name: str) -> Json:
 
 
 def _check_cursor(cursor: str, name: str) -> None:
-    try:
-        size = len(cursor.encode())
-    except UnicodeEncodeError:
-        raise BadResult("BAD_CURSOR", f"sensor {name} returned a cursor that UTF-8 cannot encode") from None
-    if "\0" in cursor:
-        raise BadResult("BAD_CURSOR", f"sensor {name} returned a cursor with a NUL, with which none can be set again")
-    if size > MAX_SENSOR_CURSOR:
-        raise BadResult(
-            "CURSOR_TOO_LARGE",
-            f"sensor {name} returned a cursor of {size:,} bytes, and {MAX_SENSOR_CURSOR:,} is the most: keep how far "
-            "it has read, and not what",
-        )
+    problem = problem_of_cursor(cursor)
+    if problem is not None:
+        said = f"sensor {name} returned a cursor that {problem.message}. {problem.remedy}"
+        raise BadResult(problem.reason_code, said)
 
 
 def _printable(text: str) -> str:

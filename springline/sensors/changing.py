@@ -13,8 +13,8 @@ from typing import Any, Final
 import uuid_utils
 
 from springline import bounds
+from springline.definitions.cursors import problem_of_cursor
 from springline.definitions.ids import meant
-from springline.definitions.limits import MAX_SENSOR_CURSOR
 from springline.definitions.manifest import sensor_ids
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refused, refused
@@ -89,7 +89,7 @@ class Sensors:
         """Change a sensor; False if it is so already. `cursor` is for `cursor_set` alone."""
         await self.deployed(sensor_id)
         if cursor is not None:
-            _check_cursor(cursor)
+            check_cursor(cursor)
         if change in ("paused", "resumed") and await self._is_paused(sensor_id) == (change == "paused"):
             return False
         event = SensorChanged(sensor_id, str(uuid_utils.uuid7()), change, changed_by, cursor)
@@ -157,18 +157,16 @@ class Sensors:
         return PushedOutcome(first.event_id, first.outcome is EventOutcome.DUPLICATE)
 
 
-def _check_cursor(cursor: str) -> None:
-    try:
-        size = len(cursor.encode())
-    except UnicodeEncodeError:
-        size = MAX_SENSOR_CURSOR + 1
-    if size > MAX_SENSOR_CURSOR:
+def check_cursor(cursor: str) -> None:
+    """Raise `Refused` for what cannot be a sensor's cursor."""
+    problem = problem_of_cursor(cursor)
+    if problem is not None:
         raise refused(
             Code.INVALID_REQUEST,
-            f"the cursor is no text in UTF-8 of at most {MAX_SENSOR_CURSOR:,} bytes",
+            f"the cursor {problem.message}",
             field="cursor",
-            value=cursor,
-            remedy="Give how far the sensor has read, as its function writes it.",
+            value=bounds.shown(cursor, 120),
+            remedy=problem.remedy,
         )
 
 

@@ -161,6 +161,8 @@ async def test_operators_pause_resume_reset_and_set_a_cursor(world: World) -> No
         "INVALID_REQUEST",
         "cursor",
     )
+    tried = await world.client.post(f"{SENSORS}/files/evaluate", json={"dry_run": True, "cursor": "\u00e4" * 9_000})
+    assert_refused(tried, 400, "INVALID_REQUEST", "cursor")
     assert_refused(
         await world.client.post(f"{SENSORS}/files/evaluate", json={"cursor": "1"}), 400, "INVALID_REQUEST", "cursor"
     )

@@ -243,6 +243,8 @@ BAD: list[tuple[str, EvaluationAnswer]] = [
     ("TOO_MANY_RUNS", EvaluationAnswer(requests=[AskedRun(run_key=str(number)) for number in range(100_000)])),
     ("CURSOR_TOO_LARGE", EvaluationAnswer(cursor="x" * 16_385)),
     ("CURSOR_TOO_LARGE", EvaluationAnswer(cursor="\u00e4" * 9_000)),
+    ("BAD_CURSOR", EvaluationAnswer(cursor="a\0b")),
+    ("BAD_CURSOR", EvaluationAnswer(cursor="a\ud800")),
     ("TOO_MANY_RUNS", EvaluationAnswer(requests=[AskedRun(run_key=str(n), config={"n": n}) for n in range(500)])),
     ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="k", config={"share": 0.5})])),
     ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="k", config={"text": "x" * 20_000})])),

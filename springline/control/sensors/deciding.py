@@ -25,7 +25,8 @@ from springline.control.sensors.messages import (
     WaitingMessage,
 )
 from springline.control.sensors.polling import nothing_found
-from springline.definitions.limits import MAX_RUN_REQUESTS, MAX_SENSOR_CURSOR
+from springline.definitions.cursors import problem_of_cursor
+from springline.definitions.limits import MAX_RUN_REQUESTS
 from springline.definitions.selection import BadSelection
 from springline.definitions.sensors import OF_CODE
 from springline.errors import Refused
@@ -263,8 +264,9 @@ def _run_key(view: SensorView, run_key: str) -> str:
 
 
 def _check_cursor(cursor: str | None) -> None:
-    if cursor is not None and len(cursor.encode("utf-8", "replace")) > MAX_SENSOR_CURSOR:
-        raise _Unfit("CURSOR_TOO_LARGE", f"its cursor has more than {MAX_SENSOR_CURSOR:,} bytes")
+    problem = None if cursor is None else problem_of_cursor(cursor)
+    if problem is not None:
+        raise _Unfit(problem.reason_code, f"its cursor {problem.message}. {problem.remedy}")
 
 
 def _evaluated(
