@@ -75,16 +75,21 @@ async def examine(
     url = settings.store_url if settings is not None else store_url
     if url is None:
         findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
-    ours = await _store_id(url) if url is not None else None
-    published = await _published_settings(url, scope) if url is not None and ours is not None else []
-    store_part, clock_part, api_part, runs_part, temporal_part = await asyncio.gather(
-        examine_url(url, new_name(), scope, deep=deep) if url is not None else _nothing(),
-        clocks(url, api_url),
-        api_findings(api_url, token, ours, scope),
-        runs_findings(api_url, token),
-        temporal(ours, None if settings is None else settings.temporal_hooks, published),
-    )
-    return [*findings, *store_part, *clock_part, *api_part, *runs_part, *temporal_part]
+    store, unopened = (None, []) if url is None else _opened(url)
+    try:
+        ours = None if store is None else await _store_id(store)
+        published = [] if store is None or ours is None else await _published_settings(store, scope)
+        store_part, clock_part, api_part, runs_part, temporal_part = await asyncio.gather(
+            _nothing() if url is None or store is None else examine_url(url, store, new_name(), scope, deep=deep),
+            clocks(url, api_url),
+            api_findings(api_url, token, ours, scope),
+            runs_findings(api_url, token),
+            temporal(ours, None if settings is None else settings.temporal_hooks, published),
+        )
+    finally:
+        if store is not None:
+            await store.aclose()
+    return [*findings, *unopened, *store_part, *clock_part, *api_part, *runs_part, *temporal_part]
 
 
 async def temporal_findings(
@@ -141,31 +146,34 @@ def misspelt(environment: Iterable[str]) -> list[Finding]:
     ]
 
 
-async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: bool = False) -> list[Finding]:
-    """Open the store at `url` and check it with a scratch object of this `name`, then check a workspace in it."""
+def _opened(url: str) -> tuple[ObjectStore | None, list[Finding]]:
+    """Open the store at `url`, which the caller closes; without one, findings say why."""
     try:
-        store = open_store(url)
+        return open_store(url), []
     except StoreMisconfigured as error:
         remedy = f"Correct --store or {_STORE_VARIABLE}; for gs:// also look at GOOGLE_APPLICATION_CREDENTIALS."
-        return [wrong("store", str(error), remedy), *_skip("the store cannot be opened")]
-    try:
-        kind = unsupported_filesystem(folder) if (folder := _folder_of(url)) is not None else None
-        lost = None if folder is None or folder.exists() else _lost(url, folder)
-        if lost is not None:
-            return [lost, *_skip("the store's folder is not there")]
-        if kind is not None:
-            return [_network_file_system(url, kind), *_skip("the file system is not usable")]
-        found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
-        if not all(one.ok is not False for one in found):
-            return [*found, skipped("workspaces", "the store cannot be used as it is")]
-        # Segments need Arrow's codecs, which take a moment to import: so import them only here.
-        from springline.cli.doctor_workspace import all_workspaces_findings, workspace_findings  # noqa: PLC0415
+        return None, [wrong("store", str(error), remedy), *_skip("the store cannot be opened")]
 
-        if scope is None:
-            return [*found, *await all_workspaces_findings(store, deep=deep)]
-        return [*found, *await workspace_findings(store, scope, deep=deep)]
-    finally:
-        await store.aclose()
+
+async def examine_url(
+    url: str, store: ObjectStore, name: str, scope: Scope | None = None, *, deep: bool = False
+) -> list[Finding]:
+    """Check the store at `url`, which is open, with a scratch object of this `name`, then check a workspace in it."""
+    kind = unsupported_filesystem(folder) if (folder := _folder_of(url)) is not None else None
+    lost = None if folder is None or folder.exists() else _lost(url, folder)
+    if lost is not None:
+        return [lost, *_skip("the store's folder is not there")]
+    if kind is not None:
+        return [_network_file_system(url, kind), *_skip("the file system is not usable")]
+    found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
+    if not all(one.ok is not False for one in found):
+        return [*found, skipped("workspaces", "the store cannot be used as it is")]
+    # Segments need Arrow's codecs, which take a moment to import: so import them only here.
+    from springline.cli.doctor_workspace import all_workspaces_findings, workspace_findings  # noqa: PLC0415
+
+    if scope is None:
+        return [*found, *await all_workspaces_findings(store, deep=deep)]
+    return [*found, *await workspace_findings(store, scope, deep=deep)]
 
 
 async def examine_store(store: ObjectStore, name: str) -> list[Finding]:
@@ -384,28 +392,20 @@ def _document(answer: httpx.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-async def _store_id(url: str) -> str | None:
-    """Return the id of the store that `url` names, empty if it has none, None if it cannot be read."""
+async def _store_id(store: ObjectStore) -> str | None:
+    """Return the id of the store, empty if it has none, None if it cannot be read."""
     try:
-        store = open_store(url)
-        try:
-            return await known_store_id(store) or ""
-        finally:
-            await store.aclose()
+        return await known_store_id(store) or ""
     except (StoreError, InvariantViolated, OSError):
         return None
 
 
-async def _published_settings(url: str, scope: Scope | None) -> list[PublishedSettings]:
+async def _published_settings(store: ObjectStore, scope: Scope | None) -> list[PublishedSettings]:
     """Return how the published states of the store were folded, as far as they can be read."""
     from springline.cli.doctor_workspace import published_settings  # noqa: PLC0415 - Arrow takes a moment
 
     try:
-        store = open_store(url)
-        try:
-            return await published_settings(store, scope)
-        finally:
-            await store.aclose()
+        return await published_settings(store, scope)
     except (StoreError, InvariantViolated, OSError):
         return []
 

@@ -23,6 +23,7 @@ from springline.local.ports import free_ports
 from springline.paths import ObjectPath
 from springline.storage.faults import Decision, FaultyStore, Operation, OperationKind
 from springline.storage.gcs import EMULATOR_VARIABLE
+from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import (
     IfAbsent,
@@ -78,6 +79,23 @@ def test_all_is_well_with_a_local_store(cli: Cli, tmp_path: Path, monkeypatch: p
 def test_the_store_of_the_environment_is_the_default(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINGLINE_STORE_URL", tmp_path.as_uri())
     assert by_name(cli("doctor"))["store"]["what"] == f"{tmp_path.as_uri()} can be opened"
+
+
+def test_the_store_is_opened_once_and_closed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    class Noted(LocalStore):
+        async def aclose(self) -> None:
+            steps.append("closed")
+            await super().aclose()
+
+    def opened(url: str) -> ObjectStore:
+        steps.append(url)
+        return Noted(tmp_path)
+
+    monkeypatch.setattr(doctor, "open_store", opened)
+    assert cli("doctor", "--store", tmp_path.as_uri()).code == 0
+    assert steps == [tmp_path.as_uri(), "closed"]
 
 
 def test_without_a_store_the_variable_is_named(cli: Cli) -> None:
@@ -259,7 +277,9 @@ async def test_the_permission_that_lacks_is_named(denied: str, permission: str) 
 
 async def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "canary").write_text("in the way")
-    (finding, *_) = [one for one in await doctor.examine_url(tmp_path.as_uri(), "x") if one.ok is False]
+    (finding, *_) = [
+        one for one in await doctor.examine_url(tmp_path.as_uri(), LocalStore(tmp_path), "x") if one.ok is False
+    ]
     assert finding.name == "store permissions"
 
 
