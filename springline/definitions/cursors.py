@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from springline import bounds
 from springline.definitions.limits import MAX_SENSOR_CURSOR
-
-BAD_CURSOR: Final = "BAD_CURSOR"
-CURSOR_TOO_LARGE: Final = "CURSOR_TOO_LARGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +21,9 @@ def problem_of_cursor(cursor: str) -> CursorProblem | None:
     """Return what is wrong with a cursor; None if nothing is."""
     problem = bounds.problem_of_text(cursor)
     if problem is not None:
-        return CursorProblem(BAD_CURSOR, *problem)
+        return CursorProblem("BAD_CURSOR", *problem)
     size = len(cursor.encode())
     if size <= MAX_SENSOR_CURSOR:
         return None
     said = f"has {size:,} bytes, and {MAX_SENSOR_CURSOR:,} is the most"
-    return CursorProblem(CURSOR_TOO_LARGE, said, "Keep how far the sensor has read, and not what.")
+    return CursorProblem("CURSOR_TOO_LARGE", said, "Keep how far the sensor has read, and not what.")

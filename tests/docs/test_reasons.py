@@ -16,9 +16,9 @@ SOURCES = (
     *("springline/control/runs/progress.py", "springline/work/attempts.py", "springline/work/child.py"),
     *("springline/work/writes.py", "workflows/run.py", "springline/control/sensors/deciding.py"),
     *("springline/sensors/ready_made.py", "springline/work/evaluations.py", "springline/sdk/evaluating.py"),
-    "workflows/sensor.py",
+    *("workflows/sensor.py", "springline/definitions/cursors.py"),
 )
-PLACES = {"_Failed": 2, "_Refused": 1, "_Unfit": 0, "BadResult": 0, "_failure": 1, "_error": 1}
+PLACES = {"_Failed": 2, "_Refused": 1, "_Unfit": 0, "BadResult": 0, "_failure": 1, "_error": 1, "CursorProblem": 0}
 """Where these errors take the code."""
 
 
