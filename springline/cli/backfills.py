@@ -22,6 +22,7 @@ from springline.cli.http import (
     posted,
 )
 from springline.cli.watching import watched_until
+from springline.cli.years import hint_of_years_ahead
 from springline.control.backfills.messages import NOTHING_STALE
 from springline.errors import Code, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
@@ -124,6 +125,9 @@ def create(
             return DocumentVerdict(answer.body, EXIT_DONE)
         if stale:
             hint(stale_text(answer.body))
+        name = answer.body["backfill_id"]
+        remedy = "correct it" if dry_run else f"`springline backfill cancel {name}` ends the backfill"
+        hint_of_years_ahead((*(keys or ()), start, end), remedy)
         if dry_run:
             hint("nothing was written")
             return DocumentVerdict(answer.body, EXIT_DONE)

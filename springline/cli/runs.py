@@ -26,6 +26,7 @@ from springline.cli.session import session
 from springline.cli.staleness import stale_selection
 from springline.cli.tables import parse_pairs, read_text
 from springline.cli.watching import watched_until
+from springline.cli.years import hint_of_years_ahead
 from springline.definitions.ids import meant_task_key
 from springline.errors import Code, Refused, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
@@ -117,6 +118,8 @@ def start(
         answer = surface.call("POST", root=RUNS, body=body)
         if stale and found is not None and answer.status != _REPLAYED:
             hint(found.told(answer.body["tasks"]))
+        run_id = answer.body["run_id"]
+        hint_of_years_ahead(partitions or (), f"`springline run cancel {run_id or 'RUN'}` ends the run")
         return _asked(surface, answer, watch=watch)
 
 

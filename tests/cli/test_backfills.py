@@ -73,6 +73,14 @@ def test_partitions_come_from_a_file(cli: Cli) -> None:
     assert found["total_partitions"] == 3
 
 
+def test_a_year_that_is_probably_mistyped_is_told(cli: Cli) -> None:
+    asked = ("backfill", "create", "raw", "--from", "2206-01-01", "--to", "2206-01-02")
+    said = "partition 2206-01-01 is of the year 2206: if another one was meant, "
+    assert cli(*asked, "--dry-run").hints[0] == f"{said}correct it"
+    made = cli(*asked)
+    assert f"{said}`springline backfill cancel {made.document['backfill_id']}` ends the backfill" in made.hints
+
+
 def test_what_is_stale_is_made(cli: Cli) -> None:
     asked = ("backfill", "create", "raw", "--stale", "--from", "2024-01-01", "--to", "2024-01-04")
     tried = cli(*asked, "--dry-run")

@@ -63,6 +63,13 @@ def test_a_run_is_started_and_the_next_command_is_told(cli: Cli) -> None:
     assert other != found["run_id"]
 
 
+def test_a_year_that_is_probably_mistyped_is_told(cli: Cli) -> None:
+    ended = cli("run", "start", "*report", "--partition", "2024-01-01", "--partition", "2206-01-01")
+    run = ended.document["run_id"]
+    said = f"partition 2206-01-01 is of the year 2206: if another one was meant, `springline run cancel {run}` ends"
+    assert ended.hints[0].startswith(said)
+
+
 def test_a_run_that_has_to_wait_is_told_of(api: Served, cli: Cli) -> None:
     append(api, {"type": "springline_hold_changed", "change_id": "stop", "held": True, "changed_by": "ada"})
     ended = cli("run", "start", "names")
