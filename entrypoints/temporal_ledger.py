@@ -34,7 +34,7 @@ from workflows.ledger_messages import (
     LedgerStatus,
 )
 from workflows.lifecycle import workspace_attributes
-from workflows.policies import WORKFLOW_TASK_TIMEOUT
+from workflows.policies import BRIEF_TASK_TIMEOUT
 
 
 class TemporalLedgerGateway:
@@ -109,7 +109,7 @@ def sequencing(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> dic
         "task_queue": names.LEDGER_QUEUE,
         "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
         "search_attributes": workspace_attributes(scope.tenant, scope.workspace),
-        "task_timeout": WORKFLOW_TASK_TIMEOUT,
+        "task_timeout": BRIEF_TASK_TIMEOUT,
         "static_summary": f"ledger of {scope.tenant}/{scope.workspace}",
         "static_details": ABOUT,
     }

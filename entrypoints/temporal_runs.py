@@ -37,7 +37,7 @@ from springline.paths import Scope
 from springline.runs.requests import USER_REQUEST
 from workflows.evaluator_messages import ABOUT_LAUNCHER, ABOUT_SCHEDULES
 from workflows.lifecycle import run_attributes, workspace_attributes
-from workflows.policies import WORKFLOW_TASK_TIMEOUT
+from workflows.policies import BRIEF_TASK_TIMEOUT, WORKFLOW_TASK_TIMEOUT
 
 LAUNCH_S = 3.0
 """How long a request waits for its run to begin: most begin within a tenth of this."""
@@ -217,7 +217,7 @@ def acting_for_runs(scope: Scope, start: Any, workflow_id: str, what: str, about
         "task_queue": names.RUNS_QUEUE,
         "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
         "search_attributes": workspace_attributes(scope.tenant, scope.workspace),
-        "task_timeout": WORKFLOW_TASK_TIMEOUT,
+        "task_timeout": BRIEF_TASK_TIMEOUT,
         "static_summary": f"{what} of {scope.tenant}/{scope.workspace}",
         "static_details": about,
     }
@@ -236,7 +236,11 @@ def _run_of(scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> dict[
         tenant=scope.tenant, workspace=scope.workspace, run_id=run_id, loaded=loaded, shards_from=SHARDS_FROM
     )
     how = acting_for_runs(scope, start, names.run_workflow_id(scope.tenant, scope.workspace, run_id), f"run {run_id}")
-    return how | {"search_attributes": run_attributes(scope.tenant, scope.workspace, run_id)}
+    return how | {
+        "search_attributes": run_attributes(scope.tenant, scope.workspace, run_id),
+        # Its history is not short: a run goes on as another after thousands of events only.
+        "task_timeout": WORKFLOW_TASK_TIMEOUT,
+    }
 
 
 def _evaluator_of(scope: Scope) -> dict[str, Any]:

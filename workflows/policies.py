@@ -12,7 +12,12 @@ FINAL_ERRORS = [names.INVALID_REQUEST, names.STORE_MISCONFIGURED, names.INVARIAN
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=2)
 """A worker killed in the middle of a workflow task costs this long (the default is 10 s). A task takes
-milliseconds, and `DRAIN_EVENTS` keeps a replay on a cold worker well below it."""
+milliseconds, and the replay of a run of thousands of events on a cold worker stays below it."""
+
+BRIEF_TASK_TIMEOUT = timedelta(seconds=1)
+"""The same for workflows that others wait for and whose histories are short: ledgers and singletons, which go on as
+another run after 1,000 and 500 events. A replay of those takes at most half of it. On a machine where it takes longer,
+the fourth try gets five seconds more from the server."""
 
 COMMIT_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=50),

@@ -17,7 +17,7 @@ from entrypoints.temporal_runs import TemporalRuns, TemporalRunStarts
 from springline import names
 from springline.control.runs.messages import CancelAsked, LaunchAsked, LauncherStart
 from springline.paths import Scope
-from workflows.policies import WORKFLOW_TASK_TIMEOUT
+from workflows.policies import BRIEF_TASK_TIMEOUT, WORKFLOW_TASK_TIMEOUT
 
 SCOPE = Scope("acme", "prod")
 DOWN = RPCError("connection refused", RPCStatusCode.UNAVAILABLE, b"")
@@ -80,7 +80,7 @@ async def test_a_launch_starts_the_launcher_of_the_workspace_with_all_that_finds
     (start,) = client.starts
     assert start.workflow == names.RUN_LAUNCHER
     assert start.task_queue == names.RUNS_QUEUE
-    assert start.task_timeout == WORKFLOW_TASK_TIMEOUT
+    assert start.task_timeout == BRIEF_TASK_TIMEOUT
     assert start.args == [LauncherStart(tenant="acme", workspace="prod")]
     assert {pair.key.name for pair in start.search_attributes} == {names.SEARCH_TENANT, names.SEARCH_WORKSPACE}
 
@@ -126,5 +126,6 @@ async def test_a_run_that_is_looked_after_hears_nothing_if_it_is_executed() -> N
     (woken, how), (missing, quiet) = client.starts
     assert (woken, missing) == (names.RUN_WORKFLOW, names.RUN_WORKFLOW)
     assert quiet["id_conflict_policy"] is WorkflowIDConflictPolicy.USE_EXISTING
+    assert quiet["task_timeout"] == WORKFLOW_TASK_TIMEOUT, "a run may replay more events than a second is enough for"
     assert how.pop("start_signal") == names.WAKE_SIGNAL
     assert how == quiet
