@@ -62,10 +62,12 @@ def run_id_of(number: int) -> str:
     return "run_" + hashlib.sha256(b"%d" % number).hexdigest()[: len(_RUN) - 4]
 
 
-async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed: int = 1) -> Manifest:
+async def publish_workspace(
+    store: ObjectStore, scope: Scope, runs: int, *, under_way: int = 100, seed: int = 1
+) -> Manifest:
     """Publish a workspace with so many runs in `store`, which is scoped to it and holds nothing of it yet.
 
-    The last hundred runs are under way: of each the last task has begun and not ended.
+    The last runs, `under_way` of them, have not ended: of each the last task has begun.
     """
     config = FoldConfig(scope.tenant, scope.workspace)
     templates = _templates(scope)
@@ -75,7 +77,9 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
     tables: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
     for start in range(0, runs, RUNS_AT_ONCE):
         state, accepted = State(config), list[AcceptedEvent]()
-        for event_id, body in _bodies(templates, range(start, min(runs, start + RUNS_AT_ONCE)), runs, last, rnd):
+        for event_id, body in _bodies(
+            templates, range(start, min(runs, start + RUNS_AT_ONCE)), runs - under_way, last, rnd
+        ):
             fold_event(state, parse_event(body))
             accepted.append(AcceptedEvent(event_id, hashlib.sha256(body).hexdigest(), body))
             last = event_id
@@ -124,14 +128,13 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
 
 
 def _bodies(
-    templates: list[str], numbers: range, runs: int, last: str, rnd: random.Random
+    templates: list[str], numbers: range, ended: int, last: str, rnd: random.Random
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the events of some runs with their ids, ascending."""
+    """Yield the events of some runs with their ids, ascending; those from the number `ended` on are under way."""
     for number in numbers:
         run_id, key = run_id_of(number), f"bench:{number:010}"
         at_ms = START_MS + number * GAP_MS
-        under_way = number >= runs - 100
-        for place, template in enumerate(templates[:-1] if under_way else templates):
+        for place, template in enumerate(templates if number < ended else templates[:-1]):
             now = at_ms + 40 * place
             last = new_ulid(last or None, now, rnd.getrandbits(RANDOM_BITS))
             body = (

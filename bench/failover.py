@@ -48,7 +48,7 @@ from springline.local.stack import EmbeddedStack
 
 RESULTS: Final = Path(__file__).parent / "results" / "failover.json"
 LIMIT_S: Final = 3.0
-WHY: Final = "users take what is some seconds late for what is on time; Temporal notices a death in 2 s"
+WHY: Final = "users take what is some seconds late for what is on time; Temporal notices a death in 1 s"
 KILLS: Final = 50
 SETTLES_S: Final = 4.0
 """Between two kills, so that the cost of one is not the next one's."""

@@ -1,9 +1,11 @@
 """`make bench-runs`: from a request for a run to its end, for tasks that do nothing, beside Dagster and Prefect.
 
     python -m bench.runs [--quick] [--runs N] [--single N] [--chain N] [--idle N] [--concurrency N]
-                         [--without-peers] [--only NAME ...] [--out FILE]
+                         [--behind N] [--without-peers] [--only NAME ...] [--out FILE]
 
-Each orchestrator runs by itself, all of its processes on this machine: ours is the embedded stack with a users' worker.
+Each orchestrator runs by itself, all of its processes on this machine. Ours is run three times, each with a users'
+worker: the embedded stack, the same in a workspace that has `--behind` ended runs, and what docker-compose.yml runs,
+with a Temporal server on PostgreSQL and an emulator of Google's storage (Linux, and no Docker is needed).
 Peers are installed from the Python package index, once, and do fewer of the same runs, because they are slow. Exit
 code 0 if all of our runs succeeded with each task made once, targets met or not; 1 if not; 2 for bad options; 4 if a
 peer cannot be installed, does not start or does not end its runs.
@@ -37,13 +39,16 @@ from bench.runs_peers import (
     prefect_side,
 )
 from bench.runs_side import Figures, Measuring, Side, Sizes, Wrong
-from bench.runs_springline import springline_side
+from bench.runs_springline import composed_side, springline_side
 from springline.local.cache import Cache, cache_root
 from springline.local.processes import signals_unwind
 from springline.local.run import ToolFailed
 
 RESULTS: Final = Path(__file__).parent / "results" / "runs.json"
 OURS: Final = "springline"
+AGED: Final = "springline behind {:,} runs"
+COMPOSED: Final = "springline on PostgreSQL"
+BEHIND: Final = 100_000
 WIDTH: Final = 130
 TASKS: Final = 20
 OUR_SIZES: Final = Sizes(runs=50, tasks=TASKS, single=500, chain=50, idle=20)
@@ -57,7 +62,8 @@ QUICK: Final[Mapping[Sizes, Sizes]] = {
 }
 EXPLAINED: Final = """\
 runs: tasks a second from the first of so many requests at once to the end of the last run, as the orchestrator's own \
-records tell it. cpu: processor time a task of all processes, server and database included, what measures left out. \
+records tell it. cpu: processor time a task of all processes, server, database and the emulator of Google's storage \
+included, what measures left out. \
 single: one run of independent tasks. hop: from the start of a task of a chain to the start of the next. first: from a \
 request to the start of the run's only task, while nothing else runs. load: the machine's load average meanwhile. \
 Dagster in process and Prefect run a run's tasks in one process, Dagster multiprocess each in one of its own; \
@@ -97,8 +103,11 @@ class Contender:
     run: Callable[[Path], AbstractContextManager[Side]]
 
 
-def contenders(sizes: Sizes, concurrency: int, cache: Cache, *, quick: bool) -> dict[str, Contender]:
-    """Return all orchestrators by name, ours first, with its sizes; whoever runs a peer installs it first."""
+def contenders(sizes: Sizes, concurrency: int, cache: Cache, *, behind: int, quick: bool) -> dict[str, Contender]:
+    """Return all orchestrators by name, ours first, with its sizes; whoever runs a peer installs it first.
+
+    Ours is there a second time in a workspace with `behind` ended runs, and a third time on PostgreSQL.
+    """
     few, fewest = ((QUICK[one] if quick else one) for one in (PEER_SIZES, SLOW_SIZES))
 
     def dagster(executor: str, sizes: Sizes) -> Contender:
@@ -106,6 +115,10 @@ def contenders(sizes: Sizes, concurrency: int, cache: Cache, *, quick: bool) -> 
 
     return {
         OURS: Contender(sizes, lambda folder: springline_side(folder, sizes, concurrency)),
+        AGED.format(behind): Contender(
+            sizes, lambda folder: springline_side(folder, sizes, concurrency, behind=behind)
+        ),
+        COMPOSED: Contender(sizes, lambda folder: composed_side(folder, sizes, concurrency)),
         "dagster in process": dagster(IN_PROCESS, few),
         "dagster multiprocess": dagster(MULTIPROCESS, fewest),
         "prefect": Contender(few, lambda folder: prefect_side(folder, few, environment_of(PREFECT, cache))),
@@ -120,8 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = QUICK[OUR_SIZES] if options.quick else OUR_SIZES
     given = {name: getattr(options, name) for name in ("runs", "single", "chain", "idle")}
     sizes = replace(sizes, **{name: size for name, size in given.items() if size is not None})
-    known = contenders(sizes, options.concurrency, cache, quick=options.quick)
-    wanted = [OURS] if options.without_peers else options.only or list(known)
+    known = contenders(sizes, options.concurrency, cache, behind=options.behind, quick=options.quick)
+    ours = [name for name in known if name.startswith(OURS)]
+    wanted = ours if options.without_peers else options.only or list(known)
     chosen = {name: one for name, one in known.items() if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)}
     if not chosen:
         console.print(f"no such orchestrator; there are {', '.join(known)}", style="red")
@@ -139,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({name: asdict(one) for name, one in results.items()}, indent=2) + "\n")
     console.print(f"written to {options.out}", style="dim", highlight=False, soft_wrap=True)
-    if OURS in failed or (OURS in results and results[OURS].problems):
+    if any(name in failed or (name in results and results[name].problems) for name in ours):
         return 1
     return 4 if failed else 0
 
@@ -160,6 +174,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--chain", type=_size(500), metavar="N", help="tasks of the chain")
     parser.add_argument("--idle", type=_size(1_000), metavar="N", help="runs of one task, one by one")
     parser.add_argument("--concurrency", type=_size(64, least=1), default=4, metavar="N", help="attempts at once")
+    behind = f"ended runs in the second workspace, {BEHIND:,} if not given"
+    parser.add_argument("--behind", type=_size(1_000_000, least=1), default=BEHIND, metavar="N", help=behind)
     peers = parser.add_mutually_exclusive_group()
     peers.add_argument("--without-peers", action="store_true", help="Springline alone")
     peers.add_argument("--only", action="append", default=[], metavar="NAME", help="wildcards, repeatable")
@@ -189,13 +205,17 @@ def _print(console: Console, results: Mapping[str, Figures]) -> None:
         console.print(line, highlight=False)
     for name, one in results.items():
         for problem in one.problems:
-            console.print(f"{name}: {problem}", style="bold red" if name == OURS else "yellow", markup=False)
-    if OURS in results and (missed := [one.heading for one in FIGURES if not one.met(results[OURS])]):
-        console.print(f"targets missed: {', '.join(missed)}", style="red")
+            console.print(f"{name}: {problem}", style="bold red" if name.startswith(OURS) else "yellow", markup=False)
+    for name, one in results.items():
+        if name.startswith(OURS) and (missed := [figure.heading for figure in FIGURES if not figure.met(one)]):
+            console.print(f"targets missed by {name}: {', '.join(missed)}", style="red", markup=False)
 
 
 def ratios(results: Mapping[str, Figures]) -> list[str]:
-    """Return a line for each peer that was measured in the same run as we: how many times better or worse we are."""
+    """Return a line for each side that was measured in the same run as ours: how many times better or worse we are.
+
+    Ours is the embedded stack in a new workspace. The other two stacks of ours are compared with it as peers are.
+    """
     ours = results.get(OURS)
     lines: list[str] = []
     for name, peer in results.items():
