@@ -14,11 +14,13 @@ import uuid_utils
 
 from springline import names
 from springline.control.sensors.deciding import (
+    AskedBefore,
     Concluded,
     Evaluated,
     conclude_each,
     is_of_code,
     refused_as_error,
+    run_keys_of,
     summarised,
 )
 from springline.control.sensors.messages import (
@@ -46,7 +48,9 @@ from springline.published.reader import PublishedReader
 from springline.runs.launching import RunLedger
 from springline.sensors.reading import (
     TABLES,
+    TABLES_OF_KEYS,
     UnreadableSensor,
+    asked_before,
     deployed_sensor,
     further_messages,
     selector,
@@ -114,8 +118,9 @@ class SensorSteps:
         scope, view = Scope(order.tenant, order.workspace), order.view
         manifest = await self._manifest(scope, view)
         select = selector(manifest)
+        before = await self._asked_before(scope, run_keys_of(view, order.answer))
         made = await asyncio.to_thread(
-            conclude_each, view, order.further, order.answer, order.memory, order.began_ms, select
+            conclude_each, view, order.further, order.answer, order.memory, order.began_ms, select, before
         )
         if order.dry_run:
             return _done(made[0].found, order.answer, order.due_ms)
@@ -183,6 +188,13 @@ class SensorSteps:
             dry_run=order.asked is not None and order.asked.dry_run,
         )
         return look.model_copy(update={"due": True, "done": await self.record(recorded)})
+
+    async def _asked_before(self, scope: Scope, run_keys: Sequence[str]) -> AskedBefore:
+        if not run_keys:
+            return {}
+        # The rows are at least as new as the view: on newer ones that matter, the evaluation is refused.
+        snapshot = await self._reader.snapshot(scope, TABLES_OF_KEYS)
+        return await asyncio.to_thread(asked_before, snapshot, run_keys)
 
     async def _manifest(self, scope: Scope, view: SensorView) -> DeployedManifest:
         return (await self._manifests.needed(ScopedStore(self._store, scope), scope, view.manifest_id)).manifest

@@ -13,15 +13,26 @@ from springline.control.admission.automation import sensor_cursor
 from springline.control.sensors.messages import SensorView, WaitingMessage
 from springline.definitions.manifest import DefinedSensor, DeployedManifest
 from springline.definitions.selection import select_nodes
-from springline.projection.rows import EvaluationRow, MessageRow, OwnSensorRow, SensorRow
+from springline.projection.rows import (
+    ConflictRow,
+    EvaluationRow,
+    FirstRequestRow,
+    MessageRow,
+    OwnSensorRow,
+    SensorRow,
+)
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import hold_row, is_held
 from springline.ulids import ulid_time_ms
 
 TABLES: Final = ("sensor_state", "sensor_evals", "x_sensors", "x_messages", "x_holds")
 """What reading needs of the published state."""
+TABLES_OF_KEYS: Final = ("x_run_keys", "run_key_conflicts")
+"""What reading what was asked for under run keys needs of it."""
 MOST_MESSAGES: Final = 1_000
 """Of a longer backlog the oldest is looked for among the first so many, by id: each look costs the same."""
+MOST_CONFLICTS: Final = 1_000
+"""Of the conflicts of one run key so many are looked at; one that is not is told once more."""
 MOST_TOGETHER: Final = 20
 """Messages that one order has evaluated, one after the other: a step of a workflow costs more than most functions."""
 _MOST_PAYLOADS: Final = 64 * 1024
@@ -131,6 +142,19 @@ def waiting_messages(snapshot: StateSnapshot, sensor_id: str) -> list[MessageRow
     """Return the messages that wait for a sensor, the first `MOST_MESSAGES` by id."""
     rows: Any = snapshot["x_messages"].page(limit=MOST_MESSAGES, prefix=(sensor_id,)).rows
     return [MessageRow(*row) for row in rows]
+
+
+def asked_before(snapshot: StateSnapshot, run_keys: Sequence[str]) -> dict[str, set[str]]:
+    """Return the fingerprints of the requests on record under run keys: of the first, and of those in conflict with it.
+
+    Keys under which nothing was asked for are left out.
+    """
+    firsts: Any = snapshot["x_run_keys"].get_all(run_keys)
+    found = {key: {FirstRequestRow(*row).request_fingerprint} for key, row in firsts.items()}
+    for key, fingerprints in found.items():
+        conflicts: Any = snapshot["run_key_conflicts"].page(limit=MOST_CONFLICTS, prefix=(key,)).rows
+        fingerprints.update(ConflictRow(*row).conflicting_fingerprint for row in conflicts)
+    return found
 
 
 def selector(manifest: DeployedManifest) -> Any:

@@ -170,6 +170,27 @@ async def test_operators_pause_resume_reset_and_set_a_cursor(world: World) -> No
         assert_refused(await world.client.post(f"{SENSORS}/zzz/{verb}"), 404, "NOT_FOUND", "sensor_id")
 
 
+async def test_what_a_poll_has_asked_for_before_is_told_and_not_recorded_again(world: World) -> None:
+    await deployed(world, location(FILES))
+    there = ["a"]
+
+    async def act(order: EvaluationOrder) -> EvaluationAnswer:
+        return EvaluationAnswer(requests=[AskedRun(run_key=name) for name in there])
+
+    local(world).acts["files"] = act
+    url = f"{SENSORS}/files/evaluate"
+    assert (await world.client.post(url, json={})).json()["outcome"] == "triggered"
+    for body in ({}, {"dry_run": True}):
+        again = (await world.client.post(url, json=body)).json()
+        assert (again["outcome"], again["recorded"], again["runs"]) == ("nothing", False, [])
+        assert again["message"] == "1 run that it asks for was asked for before"
+    there.append("b")
+    new = (await world.client.post(url, json={})).json()
+    assert [one["run_key"] for one in new["runs"]] == ["sensor:files:b"]
+    evaluations = (await world.client.get(f"{SENSORS}/files/evaluations")).json()["items"]
+    assert len(evaluations) == 2
+
+
 async def test_a_sensor_shows_what_its_workflow_says(world: World) -> None:
     await deployed(world, location(FILES))
     assert (await shown(world, "files"))["doing"] is None

@@ -28,7 +28,15 @@ from springline.ledger.envelope import as_event
 from springline.ledger.events import Payload, RunRequested, SensorChanged, SensorEvaluated
 from springline.ledger.nested import EvalError, EvalSkippedStaleCursor, PushSource
 from springline.ledger.request import AppendRequest, EventOutcome, NewEvent
-from springline.sensors.reading import TABLES, DeployedSensor, further_messages, sensor_view, view_and_messages
+from springline.sensors.reading import (
+    TABLES,
+    TABLES_OF_KEYS,
+    DeployedSensor,
+    asked_before,
+    further_messages,
+    sensor_view,
+    view_and_messages,
+)
 from tests.control.ledger import Ledger
 
 MANIFEST = "01JHMPDTN0000AQKFF00000001"
@@ -184,7 +192,9 @@ class SensorWorld:
         if one.view is None or one.answer is None or one.pending is not None:
             return
         memory = one.memory.get(one.view.sensor_id, SensorMemory())
-        made = deciding.conclude_each(one.view, one.further, one.answer, memory, self.ledger.now_ms, select)
+        rows = self.ledger.published(TABLES_OF_KEYS)
+        before = asked_before(rows, deciding.run_keys_of(one.view, one.answer))
+        made = deciding.conclude_each(one.view, one.further, one.answer, memory, self.ledger.now_ms, select, before)
         one.pending, one.then = [each.found.events for each in made if each.found.events], made[-1].found.memory
         self.counts["together"] += len(one.pending) > 1
 

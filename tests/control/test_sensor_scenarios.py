@@ -6,14 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from springline.control.sensors.deciding import Concluded, conclude
-from springline.control.sensors.messages import AskedRun, EvaluationAnswer, SensorMemory, SensorView
+from springline.control.sensors.deciding import Concluded, conclude, run_keys_of
+from springline.control.sensors.messages import (
+    AskedRun,
+    EvaluationAnswer,
+    EvaluationOutcome,
+    SensorMemory,
+    SensorView,
+)
 from springline.control.sensors.polling import next_evaluation
 from springline.errors import Refusal
 from springline.ledger.envelope import as_event
 from springline.ledger.events import Payload, RunRequested
 from springline.ledger.request import AppendRequest, NewEvent
-from springline.sensors.reading import TABLES, sensor_view
+from springline.sensors.reading import TABLES, TABLES_OF_KEYS, asked_before, sensor_view
 from tests.control.ledger import Ledger
 from tests.control.sensor_world import deployed, select
 
@@ -31,7 +37,8 @@ class Watched:
 
     def conclude(self, view: SensorView, *run_keys: str | None, cursor: str | None = None) -> Concluded:
         answer = EvaluationAnswer(requests=[AskedRun(run_key=key) for key in run_keys], cursor=cursor)
-        return conclude(view, answer, SensorMemory(), self.ledger.now_ms, select)
+        before = asked_before(self.ledger.published(TABLES_OF_KEYS), run_keys_of(view, answer))
+        return conclude(view, answer, SensorMemory(), self.ledger.now_ms, select, before)
 
     def append(self, events: Sequence[Payload]) -> Refusal | None:
         return self.send(*(as_event(event) for event in events))
@@ -67,6 +74,53 @@ def test_dagster_9360_and_27990_one_run_key_is_one_run_in_one_evaluation_and_ove
     assert watched.append(watched.conclude(watched.view(), "k", cursor="2").events) is None
     assert len(watched.ledger.state.run_keys.rows) == 1
     assert not list(watched.ledger.state.rows("run_key_conflicts"))
+
+
+def test_a_sensor_that_names_all_that_is_there_each_time_records_what_is_new() -> None:
+    """So the peers' own examples are written: each poll asks for every file in a folder, under its name."""
+    watched = Watched()
+    assert watched.append(watched.conclude(watched.view(), "a", "b").events) is None
+    for _ in range(3):
+        quiet = watched.conclude(watched.view(), "a", "b")
+        assert quiet.events == [], "what was asked for is on record once"
+        assert quiet.decision.outcome is EvaluationOutcome.NOTHING
+        assert quiet.decision.message == "2 runs that it asks for were asked for before"
+    new = watched.conclude(watched.view(), "a", "b", "c")
+    assert (new.decision.outcome, new.decision.run_count) == (EvaluationOutcome.TRIGGERED, 1)
+    assert new.decision.message == "2 runs that it asks for were asked for before"
+    assert watched.append(new.events) is None
+    moved = watched.conclude(watched.view(), "a", "b", "c", cursor="3")
+    assert moved.decision.outcome is EvaluationOutcome.NO_NEW_DATA
+    assert watched.append(moved.events) is None
+    assert watched.view().cursor == "3"
+    assert watched.keys() == {f"sensor:files:{key}": 1 for key in "abc"}
+    # A poll without a key asks for a run each time it is made.
+    assert watched.append(watched.conclude(watched.view(), "a", None).events) is None
+    assert len(watched.keys()) == 4
+
+
+def test_another_request_under_a_key_that_is_taken_is_on_record_as_a_conflict_once() -> None:
+    watched = Watched()
+    assert watched.append(watched.conclude(watched.view(), "a").events) is None
+    outcomes = []
+    for _ in range(3):
+        view = watched.view()
+        answer = EvaluationAnswer(requests=[AskedRun(run_key="a", partitions=["2026-01-01"])])
+        before = asked_before(watched.ledger.published(TABLES_OF_KEYS), run_keys_of(view, answer))
+        found = conclude(view, answer, SensorMemory(), watched.ledger.now_ms, select, before)
+        outcomes.append(found.decision.outcome)
+        assert not found.events or watched.append(found.events) is None
+    assert outcomes == [EvaluationOutcome.TRIGGERED, EvaluationOutcome.NOTHING, EvaluationOutcome.NOTHING]
+    assert len(list(watched.ledger.state.rows("run_key_conflicts"))) == 1
+
+
+def test_a_message_is_answered_by_an_evaluation_that_names_what_was_asked_for_before() -> None:
+    watched = Watched("push")
+    for number in range(2):
+        watched.send({"type": "springline_sensor_message", "sensor_id": "files", "message_id": f"m-{number}"})
+        assert watched.append(watched.conclude(watched.view(), "a").events) is None
+    assert watched.view().message is None
+    assert len(watched.ledger.state.run_keys.rows) == 1
 
 
 def test_dagster_15155_an_evaluation_of_many_counts_whole_after_a_crash_at_its_middle() -> None:

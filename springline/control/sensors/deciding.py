@@ -8,7 +8,7 @@ event, whoever decides and how often (docs/protocol.md#sensors).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,6 +54,8 @@ _OF_CODE: Final = "USER_CODE"
 
 SelectAssets = Callable[[Sequence[str]], list[str]]
 """Returns the assets that terms select; raises `BadSelection`."""
+AskedBefore = Mapping[str, Collection[str]]
+"""The fingerprints of all requests that are on record under a run key, by run key."""
 
 
 @dataclass(slots=True)
@@ -66,9 +68,17 @@ class Concluded:
 
 
 def conclude(
-    view: SensorView, answer: EvaluationAnswer, memory: SensorMemory, began_ms: int, select: SelectAssets
+    view: SensorView,
+    answer: EvaluationAnswer,
+    memory: SensorMemory,
+    began_ms: int,
+    select: SelectAssets,
+    before: AskedBefore | None = None,
 ) -> Concluded:
     """Return what becomes of what an evaluation found.
+
+    A poll that asks once more for what it has asked for before has found nothing: many sensors name all that is there,
+    each time, and leave it to the run keys that it is made once.
 
     Args:
         view: the sensor as it was when the evaluation began.
@@ -76,6 +86,7 @@ def conclude(
         memory: what the workflow knew then.
         began_ms: when it began.
         select: makes assets of terms, by the manifest of the view.
+        before: what a poll is known to have asked for, on the state of the view.
     """
     if answer.error is not None:
         return _failed(view, answer, memory, began_ms)
@@ -85,6 +96,8 @@ def conclude(
     except _Unfit as unfit:
         wrong = EvaluationAnswer(error=str(unfit), category="USER_CODE", reason_code=unfit.reason_code)
         return _failed(view, wrong, memory, began_ms)
+    if before and view.message is None:
+        answer, requests = _without_known(answer, requests, before)
     quiet = nothing_found(view, answer, memory, began_ms)
     if quiet is not None:
         return Concluded(quiet.decision, quiet.memory)
@@ -128,6 +141,7 @@ def conclude_each(
     memory: SensorMemory,
     began_ms: int,
     select: SelectAssets,
+    before: AskedBefore | None = None,
 ) -> list[Evaluated]:
     """Return what becomes of an evaluation and of those of further messages that were made with it, in order.
 
@@ -135,9 +149,9 @@ def conclude_each(
 
     Args:
         further: the messages that the answer's `further` is about.
-        view, answer, memory, began_ms, select: as of `conclude`.
+        view, answer, memory, began_ms, select, before: as of `conclude`.
     """
-    made = [Evaluated(view, memory, answer, conclude(view, answer, memory, began_ms, select))]
+    made = [Evaluated(view, memory, answer, conclude(view, answer, memory, began_ms, select, before))]
     for message, one in zip(further, answer.further, strict=False):
         last = made[-1]
         if last.found.decision.outcome is EvaluationOutcome.ERROR:
@@ -177,6 +191,14 @@ def refused_as_error(
     """Return the record of an evaluation whose events the ledger does not take, though the sensor has not changed."""
     answer = EvaluationAnswer(error=f"the ledger refused it: {message}", reason_code="REFUSED", category="USER_CODE")
     return conclude(view, answer, memory, began_ms, select)
+
+
+def run_keys_of(view: SensorView, answer: EvaluationAnswer) -> list[str]:
+    """Return the run keys that a poll names, of which may be known what was asked for under them; none of a message."""
+    if answer.error is not None or view.message is not None:
+        return []
+    named = (one.run_key for one in answer.requests[:MAX_RUN_REQUESTS] if one.run_key is not None)
+    return list(dict.fromkeys(sensor_run_key(view.sensor_id, one) for one in named))
 
 
 def is_of_code(view: SensorView) -> bool:
@@ -250,6 +272,20 @@ def _requests(view: SensorView, asked: Sequence[AskedRun], select: SelectAssets)
                 "BAD_RESULT", f"run requests {before.place} and {place} have one run key and ask for two things"
             )
     return found
+
+
+def _without_known(
+    answer: EvaluationAnswer, requests: Sequence[_Asked], before: AskedBefore
+) -> tuple[EvaluationAnswer, list[_Asked]]:
+    """Return a poll's answer and its requests without those that are on record already."""
+    new = [one for one in requests if one.key is None or one.fingerprint not in before.get(one.key, ())]
+    known = len(requests) - len(new)
+    if not known:
+        return answer, list(requests)
+    said = "1 run that it asks for was" if known == 1 else f"{known} runs that it asks for were"
+    reason = f"{answer.skip_reason}; " if answer.skip_reason else ""
+    kept = [answer.requests[one.place] for one in new]
+    return answer.model_copy(update={"requests": kept, "skip_reason": f"{reason}{said} asked for before"}), new
 
 
 def _run_key(view: SensorView, run_key: str) -> str:
