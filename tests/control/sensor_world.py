@@ -30,9 +30,7 @@ from springline.ledger.nested import EvalError, EvalSkippedStaleCursor, PushSour
 from springline.ledger.request import AppendRequest, EventOutcome, NewEvent
 from springline.sensors.reading import (
     TABLES,
-    TABLES_OF_KEYS,
     DeployedSensor,
-    asked_before,
     further_messages,
     sensor_view,
     view_and_messages,
@@ -192,8 +190,9 @@ class SensorWorld:
         if one.view is None or one.answer is None or one.pending is not None:
             return
         memory = one.memory.get(one.view.sensor_id, SensorMemory())
-        rows = self.ledger.published(TABLES_OF_KEYS)
-        before = asked_before(rows, deciding.run_keys_of(one.view, one.answer))
+        # As `asked_before` finds it in the published tables, which grow with each run here.
+        firsts = map(self.ledger.state.first_request, deciding.run_keys_of(one.view, one.answer))
+        before = {row.run_key: {row.request_fingerprint} for row in firsts if row is not None}
         made = deciding.conclude_each(one.view, one.further, one.answer, memory, self.ledger.now_ms, select, before)
         one.pending, one.then = [each.found.events for each in made if each.found.events], made[-1].found.memory
         self.counts["together"] += len(one.pending) > 1

@@ -110,6 +110,12 @@ def _requests_without_a_key_are_one(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deciding, "_key_of", lambda one, view, _id: one.key or f"sensor:{view.sensor_id}:{one.place}")
 
 
+def _what_is_new_beside_what_is_known_is_left_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        deciding, "_without_known", lambda answer, _asked, _known: (answer.model_copy(update={"requests": []}), [])
+    )
+
+
 def _messages_together_are_read_on_the_first_ones_cursor(patch: pytest.MonkeyPatch) -> None:
     original = deciding.conclude_each
 
@@ -128,6 +134,7 @@ def _messages_together_are_read_on_the_first_ones_cursor(patch: pytest.MonkeyPat
 
 
 MUTANTS: dict[str, Mutant] = {
+    "what is new beside what is known is left out": _what_is_new_beside_what_is_known_is_left_out,
     "messages together are read on the first one's cursor": _messages_together_are_read_on_the_first_ones_cursor,
     "an operator's cursor counts for nothing": _an_operators_cursor_counts_for_nothing,
     "what was seen is not judged": _what_was_seen_is_not_judged,
