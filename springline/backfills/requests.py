@@ -37,7 +37,7 @@ from springline.ledger.nested import ExplicitSelector, FilterSelector, RangeSele
 from springline.ledger.timestamps import format_ms
 from springline.misfits import field_of, misfit
 from springline.published.snapshot import StateSnapshot
-from springline.runs.requests import MAX_PRIORITY, MAX_TERM, MAX_TERMS
+from springline.runs.requests import MAX_PRIORITY, MAX_TERM, MAX_TERMS, check_made_without
 from springline.staleness.choosing import StaleCount, chosen_stale
 from springline.staleness.judging import REASONS
 from springline.staleness.reading import AssetStands
@@ -259,9 +259,9 @@ def _bad_choice(error: BadChoice) -> Refused:
 
 
 def _on_trial(wanted: Wanted, manifest: DeployedManifest) -> Wanted:
-    """Return a backfill whose first run can be planned; raises `Refused` if it cannot."""
+    """Return a backfill whose first run can be planned, and made without a config; raises `Refused` if it cannot."""
     try:
-        plan_tasks(manifest, list(wanted.assets), wanted.chunk(0))
+        tasks = plan_tasks(manifest, list(wanted.assets), wanted.chunk(0))
     except CannotPlan as error:
         field = {"assets": "select", "partitions": "chunk_size"}.get(error.field, error.field)
         raise refused(
@@ -271,6 +271,7 @@ def _on_trial(wanted: Wanted, manifest: DeployedManifest) -> Wanted:
             value=error.value,
             remedy=error.remedy,
         ) from error
+    check_made_without(tasks)
     return wanted
 
 

@@ -103,8 +103,25 @@ def _for_people(found: Json) -> Json:
         told["checks"] = [
             {"check": one["name"], "severity": one["severity"], "table": one.get("table")} for one in asset["checks"]
         ]
+    if asset.get("config"):
+        told["config_model"] = _model_text(asset["config"])
+        told["config"] = [
+            {
+                "field": " or ".join([one["name"], *one.get("also", ())]),
+                "type": one["type"],
+                "default": "(required)" if one["required"] else one.get("default"),
+                "description": one.get("description"),
+            }
+            for one in asset["config"]["fields"]
+        ]
     told["manifest_id"] = found["manifest_id"]
     return told
+
+
+def _model_text(config: Json) -> str:
+    """Return the name of a model, and what becomes of names that are none of its fields'."""
+    others = "refuses other names" if config["forbids_others"] else "takes no notice of other names"
+    return f"{config['model']}, {others if config['judged'] else 'whose own code sees the config first'}"
 
 
 def partitions_text(partitions: Json | None) -> str | None:

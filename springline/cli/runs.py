@@ -44,7 +44,11 @@ WatchOption = Annotated[
 
 ConfigOption = Annotated[
     str | None,
-    typer.Option("--config", metavar="JSON|FILE", help="An object that functions find in context.config."),
+    typer.Option(
+        "--config",
+        metavar="JSON|FILE",
+        help="An object that functions find in context.config; `springline asset show KEY` says what an asset takes.",
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import uuid_utils
 
+from springline.client.assets import AssetsOfWorkspace
 from springline.client.backfills import BackfillsOfWorkspace
 from springline.client.http import ApiClient
 from springline.client.ledger import Ledger, LedgerState
@@ -55,6 +56,8 @@ class Springline:
         self._store_url = store_url
         self.ledger = Ledger(self._api)
         """The events of the workspace, to append to."""
+        self.assets = AssetsOfWorkspace(self._api)
+        """The assets of the workspace, as they are deployed: what they depend on, and what their config takes."""
         self.runs = RunsOfWorkspace(self._api)
         """The runs of the workspace: to start, cancel and repeat."""
         self.sensors = SensorsOfWorkspace(self._api)

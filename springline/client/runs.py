@@ -57,7 +57,8 @@ class RunsOfWorkspace:
         `select`: `delays`; `*delays` with all that it depends on; `raw_flights*` with all that depends on it; `*` for
         every asset. `partitions`: keys; each is made of every selected asset that has it. `run_key`: under the same key
         the same request is the same run, for ever; give one if the start is to be repeated after a crash of this
-        process. `config`: what functions find in `context.config`, without fractions. `priority`: -100 to 100.
+        process. `config`: what functions find in `context.config`, without fractions; what an asset takes says
+        `lake.assets.get(key)["asset"]["config"]`. `priority`: -100 to 100.
         `max_concurrent_tasks`: how many tasks of the run may be under way at once, by default 500.
 
         Raises `Refused` (final, says what to do) or `springline.client.http.Unavailable` (repeat with the key).

@@ -47,3 +47,14 @@ MAX_RUN_REQUESTS: Final = 500
 MAX_SENSOR_CURSOR: Final = 16 * 1024
 """Bytes of a sensor's cursor."""
 MAX_PREFIX: Final = 512
+MAX_MODEL_FIELDS: Final = 200
+"""Fields of the model that an asset declares for its config."""
+MAX_MODEL_FIELD_NAME: Final = 200
+MAX_MODEL_FIELD_TYPE: Final = 200
+MAX_MODEL_FIELD_DEFAULT: Final = 500
+"""Characters of a default as JSON; a longer one is not told."""
+MAX_MODEL_FIELD_DESCRIPTION: Final = 500
+MAX_MODEL_FIELD_NAMES: Final = 20
+"""Further names that one field is read from."""
+MAX_MODEL_BYTES: Final = 32 * 1024
+"""What an asset's config takes, described as JSON."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from springline import bounds
 from springline.definitions.durations import LEAST_HEARTBEAT_MS, MAX_DURATION_MS, problem_of_heartbeat
@@ -16,6 +17,13 @@ from springline.definitions.limits import (
     MAX_CODE_VERSION,
     MAX_DEPENDENCIES,
     MAX_DESCRIPTION,
+    MAX_MODEL_BYTES,
+    MAX_MODEL_FIELD_DEFAULT,
+    MAX_MODEL_FIELD_DESCRIPTION,
+    MAX_MODEL_FIELD_NAME,
+    MAX_MODEL_FIELD_NAMES,
+    MAX_MODEL_FIELD_TYPE,
+    MAX_MODEL_FIELDS,
     MAX_OWNERS,
     MAX_PRIORITY,
     MAX_RETRIES,
@@ -183,6 +191,88 @@ class CheckDefinition(StrictDefinition):
     ) = Field(default=None, description="Whose rows it looks at; null: what the function returns, or its one table.")
 
 
+JsonKind = Literal["null", "boolean", "number", "string", "array", "object"]
+"""What a JSON value may be."""
+_FieldName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_MODEL_FIELD_NAME, json_schema_extra=_LINE),
+    AfterValidator(bounds.check_line),
+]
+
+
+def _valid_json(text: str) -> str:
+    try:
+        json.loads(text)
+    except ValueError:
+        raise ValueError(f"{bounds.shown(text, 120)!r} is no JSON. Give the default as JSON, such as '15'") from None
+    return text
+
+
+class ConfigField(StrictDefinition):
+    """A field of what the config of an asset or a task takes."""
+
+    name: _FieldName = Field(description="As the JSON of a run's config has it.")
+    type: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_MODEL_FIELD_TYPE, json_schema_extra=_LINE),
+        AfterValidator(bounds.check_line),
+    ] = Field(description="For people, such as `int, ge=0` or `date | None`.")
+    required: StrictBool = False
+    default: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=MAX_MODEL_FIELD_DEFAULT,
+                json_schema_extra=bounds.judged("JSON, as a text."),
+            ),
+            AfterValidator(_valid_json),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="As a text of JSON, such as `0.5`; null if the field is required, or its default is made by a "
+        "function, is long or is no JSON.",
+    )
+    description: Annotated[str, Field(max_length=MAX_MODEL_FIELD_DESCRIPTION)] | None = None
+    also: Annotated[list[_FieldName], Field(max_length=MAX_MODEL_FIELD_NAMES)] = Field(
+        default_factory=list, description="Further names of the config that it is read from."
+    )
+    refuses: Annotated[list[JsonKind], Field(max_length=6)] = Field(
+        default_factory=list, description="Kinds of JSON that are none of its values for certain."
+    )
+
+
+class ConfigDefinition(StrictDefinition):
+    """What the config of an asset or a task takes, by the model that it declares for it."""
+
+    model_config = ConfigDict(json_schema_extra=bounds.judged(f"At most {MAX_MODEL_BYTES // 1024} KiB as JSON."))
+
+    model: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_MODEL_FIELD_NAME, json_schema_extra=_LINE),
+        AfterValidator(bounds.check_line),
+    ] = Field(description="The model's name.")
+    fields: Annotated[list[ConfigField], Field(max_length=MAX_MODEL_FIELDS)]
+    forbids_others: StrictBool = Field(
+        default=False, description="Whether it refuses names of the config that are none of its fields'."
+    )
+    judged: StrictBool = Field(
+        default=True,
+        description="Whether requests for runs are judged by it: not if code of the model sees the config first.",
+    )
+
+    @model_validator(mode="after")
+    def _in_bounds(self) -> Self:
+        size = len(self.model_dump_json(exclude_defaults=True).encode())
+        if size > MAX_MODEL_BYTES:
+            raise ValueError(
+                f"has {size} bytes as JSON, at most {MAX_MODEL_BYTES} are taken: shorten descriptions, or put fields "
+                "into a model of their own"
+            )
+        return self
+
+
 class NodeDefinition(StrictDefinition):
     """What assets and tasks have in common, the nodes of a pipeline's graph: what they need, and how they are run."""
 
@@ -230,6 +320,9 @@ class NodeDefinition(StrictDefinition):
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None = None
     tags: dict[_Tag, _Tag] = Field(default_factory=dict, max_length=MAX_TAGS)
     owners: list[_Tag] = Field(default_factory=list, max_length=MAX_OWNERS)
+    config: ConfigDefinition | None = Field(
+        default=None, description="What its config takes; null: any, or nobody has said it."
+    )
 
     @model_validator(mode="after")
     def _in_time(self) -> Self:

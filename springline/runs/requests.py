@@ -38,7 +38,8 @@ from springline.control.runs.planning import (
     plan_again,
     plan_tasks,
 )
-from springline.definitions.configs import MAX_CONFIG_BYTES, problem_of_config
+from springline.definitions.config_models import problems_of_request
+from springline.definitions.configs import MAX_CONFIG_BYTES, ConfigProblem, problem_of_config
 from springline.definitions.ids import parse_task_key
 from springline.definitions.manifest import DeployedManifest
 from springline.definitions.partitions import MAX_PARTITION_KEY
@@ -70,6 +71,9 @@ MAX_PRIORITY: Final = 100
 
 MAX_CONCURRENT_TASKS: Final = 500
 """Tasks of a run that may be under way at once, whatever the request says (`workflows.run.MOST_RUNNING`)."""
+
+_MOST_TOLD: Final = 10
+"""How many problems of a config a refusal tells."""
 
 Json = dict[str, Any]
 
@@ -228,6 +232,7 @@ def run_request(asked: RunAsked, asker: Asker, new_name: Callable[[], str]) -> K
             tasks = plan_tasks(manifest, assets, partitions)
         except CannotPlan as error:
             raise _unplannable(error) from error
+        check_taken(tasks, config)
         event = RunRequested(
             run_key=run_key,
             request_fingerprint=fingerprint,
@@ -280,6 +285,7 @@ def rerun_request(asked: RerunAsked, parent: ParentRun, asker: Asker) -> KeyedRe
             tasks = plan_again(manifest, parent.tasks, again)
         except CannotPlan as error:
             raise _unplannable(error, of_parent=parent.run_id) from error
+        check_taken(tasks, parent.config, of_parent=parent.run_id)
         assets, partitions = _made_by(again)
         event = RunRequested(
             run_key=run_key,
@@ -298,6 +304,46 @@ def rerun_request(asked: RerunAsked, parent: ParentRun, asker: Asker) -> KeyedRe
         return event, tasks
 
     return KeyedRequest(run_key, fingerprint, compiled)
+
+
+def check_taken(tasks: Iterable[PlannedTask], config: Mapping[str, Any], *, of_parent: str | None = None) -> None:
+    """Raise `Refused` for a config that the models of what a run makes would refuse for certain.
+
+    `of_parent`: the run that is made again, whose config it is. Judged when a run is asked for, and never after: one
+    that has been asked for is not stopped by what is deployed later.
+    """
+    found = problems_of_request([one.asset for one in tasks], config)
+    if not found:
+        return
+    first, said = found[0], _told(found)
+    if of_parent is None:
+        raise refused(Code.INVALID_REQUEST, said, field=first.field, value=first.value, remedy=first.remedy)
+    raise refused(
+        Code.DEFINITION_CONFLICT,
+        f"run {of_parent} cannot be made again with its config: {said}",
+        field=first.field,
+        value=first.value,
+        remedy="A rerun has the config of its run: start a new run, with another one.",
+    )
+
+
+def check_made_without(tasks: Iterable[PlannedTask]) -> None:
+    """Raise `Refused` if what the runs of a backfill make takes no run without a config, which they are."""
+    nodes = {one.asset.key: one.asset for one in tasks}
+    found = problems_of_request(nodes.values(), {})
+    if found:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"runs of a backfill have no config: {_told(found)}",
+            field="select",
+            value=sorted(key for key, one in nodes.items() if problems_of_request([one], {})),
+            remedy="Give the fields defaults, or start runs with a config: springline run start --config.",
+        )
+
+
+def _told(found: Sequence[ConfigProblem]) -> str:
+    more = f"; and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    return "; ".join(f"{one.field} {one.message}" for one in found[:_MOST_TOLD]) + more
 
 
 def key_reused(run_key: str, known: str) -> Refused:

@@ -46,6 +46,7 @@ from springline.definitions.sizes import memory_bytes
 from springline.definitions.urls import problem_of_url
 from springline.sdk.checks import Check
 from springline.sdk.collecting import Declarations
+from springline.sdk.config_models import problem_of_description
 from springline.sdk.configs import problem_of_model, problems_of_defaults
 from springline.sdk.errors import SourceProblem
 from springline.sdk.pools import Pool
@@ -251,6 +252,9 @@ class DeclaredNode(Generic[P, R]):
             self._problems.append((f"has config {_short(model)}, which {problem[0]}", problem[1]))
             return
         self._problems += problems_of_defaults(model)
+        too_large = problem_of_description(model)
+        if too_large is not None:
+            self._problems.append((f"has config {model.__name__}, which {too_large[0]}", too_large[1]))
         if self.context_argument is None:
             self._problems.append(
                 (

@@ -14,6 +14,7 @@ from typing import Any
 
 from springline.definitions.partitions import Partitions
 from springline.sdk.answering import answer_and_end
+from springline.sdk.config_models import described_model
 from springline.sdk.loading import LoadedPipeline, examine, problem_of_location
 from springline.sdk.resolving import ResolvedNode
 from springline.sdk.schedules import Schedule
@@ -77,6 +78,7 @@ def definition_of(one: ResolvedNode) -> dict[str, Any]:
             {"name": one.name, "kind": one.kind.value, "severity": one.severity, "table": one.table}
             for one in declared.checks
         ],
+        "config": None if declared.config_model is None else described_model(declared.config_model),
     }
     return {name: value for name, value in definition.items() if value not in (None, [], {})}
 

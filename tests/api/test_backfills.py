@@ -106,6 +106,15 @@ async def test_what_cannot_be_is_refused_by_field(world: World, asked: dict[str,
     assert (await world.client.get(BACKFILLS)).json()["items"] == []
 
 
+async def test_what_takes_no_run_without_a_config_is_not_backfilled(world: World) -> None:
+    takes = {"model": "Settings", "fields": [{"name": "rows", "type": "int", "required": True}]}
+    await deployed(world, location("flights", asset("raw", partitions=DAILY, config=takes), asset("whole")))
+    answer = await world.client.post(BACKFILLS, json=RANGE)
+    found = assert_refused(answer, 400, "INVALID_REQUEST", "select", value=["raw"], remedy="run start --config")
+    assert "runs of a backfill have no config: config.rows is missing" in found["message"]
+    assert (await world.client.get(BACKFILLS)).json()["items"] == []
+
+
 WEEK = {"kind": "daily", "start": "2024-01-01", "end": "2024-01-08"}
 OF_WEEK = location("flights", asset("raw", partitions=WEEK), asset("clean", "raw", partitions=WEEK), asset("whole"))
 DAYS = [f"2024-01-0{number}" for number in range(1, 8)]

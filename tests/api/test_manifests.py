@@ -181,6 +181,11 @@ BAD: list[tuple[Any, str, str]] = [
         "assets.0",
         "memory_bytes 536870912 has no meaning beside a url",
     ),
+    (
+        body("a", asset("x", config={"model": "S", "fields": [{"name": "x" * 190, "type": "y" * 190}] * 150})),
+        "assets.0.config",
+        "at most 32768 are taken: shorten",
+    ),
     (body("a", asset("x", freshness_ms=0)), "assets.0.freshness_ms", "greater"),
     (body("a", asset("x", partitions={"kind": "daily"})), "assets.0.partitions", "have no start"),
     (body("a", asset("x", partitions={"kind": "yearly"})), "assets.0.partitions.kind", "'hourly', 'daily'"),

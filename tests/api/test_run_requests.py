@@ -595,3 +595,83 @@ async def test_a_run_takes_the_tasks_that_its_assets_need_and_the_ledger_has_no_
     created = await world.client.post(f"{V1}/backfills", json=body)
     assert created.status_code == 201, created.text
     assert created.json()["total_partitions"] == 3
+
+
+def taking(*fields: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return what a model takes, as a deploy sends it."""
+    return {"config": {"model": "Settings", "fields": list(fields), **more}}
+
+
+DAYS_FIELD: dict[str, Any] = {"name": "days", "type": "int", "required": True, "refuses": ["null", "array", "object"]}
+TYPED = location(
+    "flights",
+    asset("raw", **taking(DAYS_FIELD, {"name": "mode", "type": "str", "default": '"new"'})),
+    asset("exact", "prepare", **taking({"name": "region", "type": "str"}, forbids_others=True)),
+    asset("free"),
+    asset("odd", **taking(DAYS_FIELD, forbids_others=True, judged=False)),
+) | {"tasks": [{"key": "prepare", **taking({"name": "path", "type": "Path", "required": True})}]}
+
+
+@pytest.mark.parametrize(
+    ("select", "config", "field", "said", "remedy"),
+    [
+        (
+            "raw",
+            {},
+            "config.days",
+            "is missing, and Settings, the config of raw, requires it",
+            "Give it: int.",
+        ),
+        ("raw", {"dayz": 3}, "config.days", "missing", "Did you write dayz for days?"),
+        ("raw", {"days": {"n": 3}}, "config.days", 'is {"n": 3}, and no object', "Give another value: int."),
+        (
+            "exact",
+            {"path": "x", "region": "eu"},
+            "config.path",
+            "config of exact, which",
+            "prepare takes it",
+        ),
+        (
+            "exact",
+            {"regon": "eu"},
+            "config.regon",
+            "config.path is missing, and Settings",
+            "region?",
+        ),
+    ],
+)
+async def test_a_config_that_a_model_surely_refuses_is_refused_before(
+    world: World, select: str, config: dict[str, Any], field: str, said: str, remedy: str
+) -> None:
+    await deployed(world, TYPED)
+    before = world.snapshot()
+    answer = await world.client.post(RUNS, json={"select": [select], "config": config})
+    found = assert_refused(answer, 400, "INVALID_REQUEST", field, remedy=remedy)
+    assert said in found["message"]
+    assert world.snapshot() == before
+    assert world.runs.asked == []
+
+
+async def test_what_may_fit_is_for_the_models_to_judge(world: World) -> None:
+    await deployed(world, TYPED)
+    await start(world, select=["raw", "free"], config={"days": "three", "other": 1})
+    await start(world, select=["odd", "free"], config={"other": 1})
+    await start(world, select=["free"])
+
+
+async def test_a_run_stays_asked_for_and_a_rerun_is_judged_when_it_is_asked_for(world: World) -> None:
+    await deployed(world, location("flights", asset("raw"), asset("free")))
+    asked: dict[str, Any] = {"select": ["*"], "run_key": "k", "config": {"dayz": 3}}
+    found = await start(world, **asked)
+    await deployed(world, location("flights", asset("raw", **taking(DAYS_FIELD)), asset("free")))
+    # The same request is the same run, whatever is deployed since; under another key it is another one.
+    assert (await start(world, 200, **asked))["run_id"] == found["run_id"]
+    assert (await start(world, 400, **asked | {"run_key": "l"}))["field"] == "config.days"
+    await end(world, found["run_id"], raw="failed", free="failed")
+    answer = await world.client.post(f"{RUNS}/{found['run_id']}/rerun", json=FROM_FAILED)
+    refused = assert_refused(answer, 409, "DEFINITION_CONFLICT", "config.days", remedy="start a new run")
+    assert f"run {found['run_id']} cannot be made again with its config: config.days is missing" in refused["message"]
+    # What it makes again is judged, and nothing else.
+    assert (await again(world, found["run_id"], tasks=["free"]))["tasks"] == 1
+    await deployed(world, location("flights", asset("raw"), asset("free")))
+    assert (await again(world, found["run_id"], **FROM_FAILED))["tasks"] == 2

@@ -225,6 +225,36 @@ def test_an_asset_is_shown_with_what_it_needs_and_what_needs_it(api: Served, cli
     assert "raw_flights  all         raw_flights" in said
 
 
+TYPED = """
+from datetime import date
+from pydantic import BaseModel, Field
+from springline.sdk import Context, asset
+
+class Load(BaseModel, extra="forbid"):
+    since: date = Field(description="The first day.")
+    rows: int = Field(default=10, ge=1)
+
+@asset(config=Load)
+def load(context: Context[Load]): ...
+"""
+
+
+def test_what_an_asset_takes_is_shown_and_judged_before_a_run(api: Served, cli: Cli) -> None:
+    Path("typed.py").write_text(TYPED)
+    assert cli("deploy", "typed.py").code == 0
+    found = cli("asset", "show", "load").document["asset"]["config"]
+    assert (found["model"], found["forbids_others"], len(found["fields"])) == ("Load", True, 2)
+    lines = cli("asset", "show", "load", "-o", "table").stdout.splitlines()
+    said = [" ".join(line.split()) for line in lines]
+    assert "config_model Load, refuses other names" in said
+    assert any("since date (required) The first day." in line for line in said), said
+    assert any("rows int, ge=1 10 -" in line for line in said), said
+    ended = cli("run", "start", "load", "--config", '{"sinse": "2024-01-31"}')
+    assert (ended.code, ended.error["field"]) == (2, "config.since")
+    assert ended.error["remedy"] == "Did you write sinse for since? Give it: date."
+    assert cli("run", "start", "load", "--config", '{"since": "2024-01-31"}').code == 0
+
+
 def test_assets_for_people(api: Served, cli: Cli) -> None:
     ended = cli("asset", "list", "-o", "table")
     assert ended.hints == ["nothing is deployed: `springline deploy FILE`"]

@@ -20,7 +20,8 @@ from tests.support.local_api import ACME, SECRET, serving
 def lake() -> Iterator[Springline]:
     with serving(MemoryStore(name="lake")) as url, Springline(url, make_token(SECRET, ACME, subject="ada")) as lake:
         days = {"kind": "daily", "start": "2024-01-01"}
-        body = {"location": "a", "assets": [asset("raw", partitions=days), asset("names")]}
+        takes = {"model": "Settings", "fields": [{"name": "rows", "type": "int", "default": "3", "refuses": ["array"]}]}
+        body = {"location": "a", "assets": [asset("raw", partitions=days), asset("names", config=takes)]}
         lake._api.call("POST", "/api/v1/manifests", body=body)
         yield lake
 
@@ -41,6 +42,20 @@ def test_a_run_is_started_followed_and_cancelled(lake: Springline) -> None:
     with pytest.raises(Refused) as caught:
         lake.runs.cancel(made["run_id"])
     assert caught.value.refusal.code is Code.EVENT_CONFLICT
+
+
+def test_what_an_asset_takes_is_shown_and_a_config_that_does_not_fit_is_refused(lake: Springline) -> None:
+    assert lake.assets.get("names")["asset"]["config"]["fields"][0]["default"] == "3"
+    assert [(one["asset"]["key"], one["asset"]["config"] is None) for one in lake.assets.list("a")] == [
+        ("names", False),
+        ("raw", True),
+    ]
+    with pytest.raises(Refused) as caught:
+        lake.run("names", config={"rows": [3]})
+    assert (caught.value.refusal.field, caught.value.refusal.value) == ("config.rows", [3])
+    with pytest.raises(Refused) as caught:
+        lake.assets.get("nams")
+    assert caught.value.refusal.code is Code.NOT_FOUND
 
 
 def test_what_failed_is_made_again(lake: Springline) -> None:

@@ -168,6 +168,25 @@ def test_a_workspace_has_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compose(current, part("flights", asset("x"), asset("y"))).assets == 2
 
 
+TAKES = {"model": "Settings", "fields": [{"name": "rows", "type": "int", "default": "null"}]}
+
+
+def test_what_a_config_takes_leaves_the_format_and_every_other_definition_as_they_are() -> None:
+    without = after(None, FLIGHTS)
+    plain = [{"dependencies": [], "key": "x", "location": "x", "owners": [], "priority": 0, "retries": 0, "tags": {}}]
+    assert after(None, part("x", asset("x"))).plain["assets"] == plain
+    current = after(None, part("flights", asset("raw_flights", config=TAKES), asset("delays", "raw_flights")))
+    assert current.plain["format"] == without.plain["format"] == 1
+    assert current.plain["assets"][0] == without.plain["assets"][0]
+    found = current.manifest.nodes["raw_flights"].config
+    assert found is not None
+    assert (found.fields[0].default, found.fields[0].required, found.judged) == ("null", False, True)
+    changed = compose(without, part("flights", asset("raw_flights", config=TAKES), asset("delays", "raw_flights")))
+    assert [list(one.fields) for one in changed.changes.changed] == [["config"]]
+    # A build that does not know it passes over it, and leaves it where it is for others.
+    assert after(current, MART).plain["assets"][1] == current.plain["assets"][1]
+
+
 VALUES: dict[str, Any] = {
     "retries": st.integers(0, 100),
     "retry_delay_ms": st.none() | st.integers(1, 10_000_000),
@@ -180,6 +199,7 @@ VALUES: dict[str, Any] = {
     "description": st.none() | st.sampled_from(["", "what", "two\n\nlines"]),
     "tags": st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy")),
     "owners": st.lists(st.sampled_from("ab"), max_size=2),
+    "config": st.sampled_from([None, TAKES, TAKES | {"forbids_others": True}]),
     "partitions": st.sampled_from([None, {"kind": "monthly", "start": "2024-01"}, {"kind": "static", "keys": ["a"]}]),
 }  # fmt: skip
 ASSETS = st.dictionaries(st.sampled_from("abcdef"), st.fixed_dictionaries(VALUES), max_size=6).map(
@@ -250,6 +270,13 @@ def test_changes_are_the_differences(old: list[dict[str, Any]], new: list[dict[s
         {"key": "a", "dependencies": [{"asset": "b", "mapping": {"kind": "window", "start_offset": 100_001}}]},
         {"key": "a", "dependencies": [{"asset": "b", "argument": ""}]},
         {"key": "a", "dependencies": [{"asset": "b", "partition": "x"}]},
+        {"key": "a", "config": {"model": "S"}},
+        {"key": "a", "config": {"model": "S", "fields": [{"name": "x"}]}},
+        {"key": "a", "config": {"model": "S", "fields": [{"name": "x\n", "type": "int"}]}},
+        {"key": "a", "config": {"model": "S", "fields": [{"name": "x", "type": "int", "default": "soon"}]}},
+        {"key": "a", "config": {"model": "S", "fields": [{"name": "x", "type": "int", "refuses": ["float"]}]}},
+        {"key": "a", "config": {"model": "S", "fields": [{"name": str(n), "type": "int"} for n in range(201)]}},
+        {"key": "a", "config": {"model": "S", "fields": [{"name": "x" * 190, "type": "y" * 190}] * 150}},
         {"key": "a", "retires": 3},
         {"key": "a", "location": "b"},
     ],

@@ -311,7 +311,7 @@ def test_a_wrong_declaration_is_told_with_line_asset_and_remedy(
         assert [one.message for one in found if "field rows has the default 'x'" in one.message]
 
 
-def test_what_is_fine_is_no_problem_and_nothing_of_it_is_deployed(tmp_path: Path) -> None:
+def test_what_is_fine_is_no_problem_and_what_it_takes_is_all_that_is_deployed_of_it(tmp_path: Path) -> None:
     functions = (
         "def a(context: Context[S]): ...",
         "def a(context: Context): ...",
@@ -324,8 +324,18 @@ def test_what_is_fine_is_no_problem_and_nothing_of_it_is_deployed(tmp_path: Path
         option = "(config=S)" if number < len(functions) else ""
         file = tmp_path / "flow.py"
         file.write_text(f"{_HEAD}{_MODEL}@asset{option}\n{function}\n")
-        documents.append(json.dumps(described(examine(str(file))), sort_keys=True))
-        assert json.loads(documents[-1])["problems"] == []
+        document = described(examine(str(file)))
+        assert document["problems"] == []
+        takes = document["assets"][0].pop("config", None)
+        field = {
+            "name": "rows",
+            "type": "int",
+            "required": False,
+            "default": "3",
+            "refuses": ["null", "array", "object"],
+        }
+        assert takes == ({"model": "S", "fields": [field]} if option else None)
+        documents.append(json.dumps(document, sort_keys=True))
     assert len(set(documents)) == 1
 
 
