@@ -170,6 +170,8 @@ async def start(
 ) -> Response:
     """Ask for a run of selected assets. What cannot be planned is refused at once, and nothing is written.
 
+    So is a config that an asset's model surely refuses: a required field is missing, or another name is forbidden.
+
     With a `run_key` the request may be repeated, after a lost answer or 503 too: there is one run for each key, for
     ever. A key that stands for another request is refused.
     """
@@ -198,7 +200,8 @@ async def rerun(
     """Ask for a run that makes tasks of another one again: those that did not succeed, or those that are named.
 
     The other run has ended. What is not made again is taken from it. Labels and configuration are the other run's;
-    definitions are those that are deployed now. Asked for again, it is the same rerun: to repeat that one, name it.
+    definitions are those that are deployed now, and the configuration is judged by them. Asked for again, it is the
+    same rerun: to repeat that one, name it.
     """
     parent = await _parent(reading(request, workspace), run_id)
     wanted = rerun_request(body, parent, Asker(principal.subject, request.state.request_id))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from springline.bounds import on_one_line
 from springline.definitions.configs import ConfigProblem
 from springline.definitions.ids import meant, named
 from springline.definitions.nodes import AssetDefinition, ConfigDefinition, ConfigField, DefinedTask, JsonKind
 
-_MOST_NAME = 100
-_MOST_VALUE = 80
+_MOST_NAME: Final = 100
+_MOST_VALUE: Final = 80
+_MOST_TOLD: Final = 10
 
 Node = AssetDefinition | DefinedTask
 
@@ -28,6 +29,12 @@ def problems_of_request(nodes: Iterable[Node], config: Mapping[str, Any]) -> lis
     """
     by_key = {one.key: one for one in nodes if one.config is not None and one.config.judged}
     return [problem for _, one in sorted(by_key.items()) for problem in _refused_by(one, by_key.values(), config)]
+
+
+def told_in_one(problems: Sequence[ConfigProblem]) -> str:
+    """Return what is wrong with a config, for one message."""
+    more = f"; and {len(problems) - _MOST_TOLD} more" if len(problems) > _MOST_TOLD else ""
+    return "; ".join(f"{one.field} {one.message}" for one in problems[:_MOST_TOLD]) + more
 
 
 def _refused_by(node: Node, all_nodes: Iterable[Node], config: Mapping[str, Any]) -> Iterator[ConfigProblem]:

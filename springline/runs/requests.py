@@ -38,8 +38,8 @@ from springline.control.runs.planning import (
     plan_again,
     plan_tasks,
 )
-from springline.definitions.config_models import problems_of_request
-from springline.definitions.configs import MAX_CONFIG_BYTES, ConfigProblem, problem_of_config
+from springline.definitions.config_models import problems_of_request, told_in_one
+from springline.definitions.configs import MAX_CONFIG_BYTES, problem_of_config
 from springline.definitions.ids import parse_task_key
 from springline.definitions.manifest import DeployedManifest
 from springline.definitions.partitions import MAX_PARTITION_KEY
@@ -71,9 +71,6 @@ MAX_PRIORITY: Final = 100
 
 MAX_CONCURRENT_TASKS: Final = 500
 """Tasks of a run that may be under way at once, whatever the request says (`workflows.run.MOST_RUNNING`)."""
-
-_MOST_TOLD: Final = 10
-"""How many problems of a config a refusal tells."""
 
 Json = dict[str, Any]
 
@@ -129,8 +126,11 @@ class RunAsked(BaseModel):
     config: Json = Field(
         default_factory=dict,
         max_length=bounds.MAX_EVENT_FIELDS,
-        description="What the functions find in `context.config`.",
-        json_schema_extra=bounds.judged(f"Numbers are whole; at most {MAX_CONFIG_BYTES // 1024} KiB as JSON."),
+        description="What the functions find in `context.config`; `GET /assets/{key}` says what an asset takes.",
+        json_schema_extra=bounds.judged(
+            f"Numbers are whole; at most {MAX_CONFIG_BYTES // 1024} KiB as JSON; nothing that a selected asset's model "
+            "surely refuses."
+        ),
     )
     labels: dict[_LabelName, _LabelValue] = Field(
         default_factory=dict,
@@ -315,7 +315,7 @@ def check_taken(tasks: Iterable[PlannedTask], config: Mapping[str, Any], *, of_p
     found = problems_of_request([one.asset for one in tasks], config)
     if not found:
         return
-    first, said = found[0], _told(found)
+    first, said = found[0], told_in_one(found)
     if of_parent is None:
         raise refused(Code.INVALID_REQUEST, said, field=first.field, value=first.value, remedy=first.remedy)
     raise refused(
@@ -334,16 +334,11 @@ def check_made_without(tasks: Iterable[PlannedTask]) -> None:
     if found:
         raise refused(
             Code.INVALID_REQUEST,
-            f"runs of a backfill have no config: {_told(found)}",
+            f"runs of a backfill have no config: {told_in_one(found)}",
             field="select",
             value=sorted(key for key, one in nodes.items() if problems_of_request([one], {})),
             remedy="Give the fields defaults, or start runs with a config: springline run start --config.",
         )
-
-
-def _told(found: Sequence[ConfigProblem]) -> str:
-    more = f"; and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
-    return "; ".join(f"{one.field} {one.message}" for one in found[:_MOST_TOLD]) + more
 
 
 def key_reused(run_key: str, known: str) -> Refused:

@@ -13,9 +13,11 @@ from typing import Any, Final, cast
 import orjson
 
 from springline.control.schedules.deciding import ScheduleView
+from springline.definitions.config_models import problems_of_request, told_in_one
 from springline.definitions.instants import BadTiming
-from springline.definitions.manifest import DeployedManifest
+from springline.definitions.manifest import DeployedManifest, DeployedNode
 from springline.definitions.schedules import CANNOT_SELECT, NothingToMake, ScheduledRun, ScheduledSelection
+from springline.definitions.selection import with_tasks
 from springline.ledger.identifiers import is_manual_tick, is_tick_note, schedule_run_key, tick_note_id
 from springline.ledger.member import DefinitionMember
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
@@ -116,11 +118,22 @@ def planner(manifest: DeployedManifest | None) -> Callable[[Sequence[str], datet
         selected = kept.get(tuple(terms))
         if selected is None:
             selected = ScheduledSelection(cast(Mapping[str, Any], nodes), terms)
+            _check_made_without(nodes, selected.assets)
             kept.clear()
             kept[tuple(terms)] = selected
         return selected.run_at(instant)
 
     return plan
+
+
+def _check_made_without(nodes: Mapping[str, DeployedNode], assets: Sequence[str]) -> None:
+    """Raise `NothingToMake` if assets take no run without a config for certain, and a schedule's runs have none."""
+    chosen = with_tasks(cast(Mapping[str, Any], nodes), assets)
+    found = problems_of_request([nodes[key] for key in chosen], {})
+    if found:
+        raise NothingToMake(
+            CANNOT_SELECT, f"runs of a schedule have no config: {told_in_one(found)}. Give the fields defaults"
+        )
 
 
 def _definition(row: Row) -> DefinitionRow:

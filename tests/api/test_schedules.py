@@ -320,3 +320,16 @@ async def test_a_schedule_that_no_file_declares_is_deleted_once_and_may_come_bac
     kept = await call(world, "DELETE", "nightly", 409)
     assert (kept["code"], "Leave it out of its file" in kept["remedy"]) == ("DEFINITION_CONFLICT", True)
     await call(world, "DELETE", "nobody", 404)
+
+
+async def test_what_takes_no_run_without_a_config_is_told_by_preview_and_trigger(world: World) -> None:
+    takes = {"model": "Settings", "fields": [{"name": "rows", "type": "int", "required": True}]}
+    tasks = [{"key": "prepare", "config": takes}]
+    due = HOURLY | {"schedule_id": "hourly"}
+    done = location("flights", asset("report", "prepare")) | {"schedules": [due], "tasks": tasks}
+    await deployed(world, done)
+    said = "runs of a schedule have no config: config.rows is missing, and Settings, the config of prepare, requires it"
+    found = await call(world, "GET", "hourly/preview")
+    assert said in found["items"][0]["problem"]
+    answer = await world.client.post(f"{SCHEDULES}/hourly/trigger")
+    assert said in assert_refused(answer, 409, "DEFINITION_CONFLICT", "schedule_id")["message"]
