@@ -89,6 +89,14 @@ class _Known:
         """Return how a model takes names, None if that is not known."""
         if any("model_validate_json" in vars(one) for one in model.__mro__ if one.__module__ != "pydantic.main"):
             return None
+        try:
+            return cls._read(model)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            # Pydantic promises no form of its schemas: another release's may differ.
+            return None
+
+    @classmethod
+    def _read(cls, model: type[ConfigModel]) -> _Known | None:
         schema: Any = model.__pydantic_core_schema__
         shared: dict[str, Any] = {}
         config: Mapping[str, Any] = {}
@@ -109,6 +117,8 @@ class _Known:
             else:
                 return None
         else:
+            return None
+        if set(schema["fields"]) != set(model.model_fields):
             return None
         extra = schema.get("extra_behavior") or config.get("extra_fields_behavior") or "ignore"
         names = ("validate_by_name", "populate_by_name")

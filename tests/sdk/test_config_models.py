@@ -102,7 +102,22 @@ def test_what_a_model_takes_is_told() -> None:
     assert fields["first"]["also"] == ["one", "names[0]", "names"]
     assert "quiet" not in json.dumps(found)
     assert fields["window"]["refuses"] == ["null", "boolean", "number", "string", "array"]
-    assert described_model(Tree)["fields"][0]["type"] == "Tree | None"
+    tree = described_model(Tree)
+    assert ([one["type"] for one in tree["fields"]], "judged" in tree) == (["Tree | None"] * 2, False)
+
+
+def test_a_model_that_is_built_late_and_one_of_an_unknown_form_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(BaseModel, defer_build=True, extra="forbid"):
+        rows: int
+
+    @asset(config=Late)
+    def typed(context: Context[Late]) -> None: ...
+
+    assert typed.problems == []
+    assert [one.field for one in judge(Late, {"row": 1})] == ["config.rows", "config.row"]
+    monkeypatch.setattr(Late, "__pydantic_core_schema__", {"type": "model", "schema": {"type": "model-fields"}})
+    assert described_model(Late)["judged"] is False
+    assert described_model(Late)["fields"] == [{"name": "rows", "type": "int", "required": True}]
 
 
 def test_every_problem_is_told_with_place_asset_and_remedy() -> None:
@@ -143,7 +158,7 @@ def test_what_code_of_the_model_may_change_before_is_not_judged() -> None:
         @model_validator(mode="wrap")
         @classmethod
         def whole(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
-            return cls.model_construct()
+            return data
 
     class Begins(Settings):
         def __init__(self, **data: Any) -> None:
@@ -152,7 +167,7 @@ def test_what_code_of_the_model_may_change_before_is_not_judged() -> None:
     class Reads(Settings):
         @classmethod
         def model_validate_json(cls, *given: Any, **more: Any) -> Any:
-            return cls.model_construct()
+            return given
 
     class Whole(RootModel[dict[str, int]]): ...
 
