@@ -184,6 +184,7 @@ def build_workers(
                 repair.look_for_repairs,
                 repair.make_repairs,
                 runs.post_attempt,
+                runs.note_seals,
                 schedules.evaluate_schedules,
                 sensors.look_at_sensor,
                 sensors.record_evaluation,

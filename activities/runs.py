@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict
 from typing import Final, Protocol
 
+import uuid_utils
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
@@ -33,11 +34,13 @@ from springline.control.runs.messages import (
     RecordOrder,
     RunRequestAnswer,
     RunRequestOrder,
+    SealsNoted,
     SlotsAsked,
     WakeOrder,
 )
 from springline.definitions.manifest import sensor_ids
 from springline.deployed.reading import ManifestReader
+from springline.ledger.envelope import as_event
 from springline.ledger.events import RunRequested
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
@@ -53,12 +56,15 @@ from springline.runs.requesting import RunRequests
 from springline.runs.requests import Asker, parsed_request, run_request
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.work.unnoted import unnoted_seals
 
 LOOKED_AFTER_S: Final = 60.0
 """Seconds between two times that a worker wakes the Repair of a workspace in which it launches runs."""
 OPERATOR: Final = "temporal"
 """Who asks for a run by Temporal: everybody who reaches the namespace is an operator."""
 MOST_LOOKED_AFTER: Final = 1_000
+MOST_NOTES: Final = 20
+"""Of what was sealed, in one append."""
 _log = logging.getLogger("springline.runs")
 
 
@@ -223,6 +229,23 @@ class RunActivities:
             raise ApplicationError(
                 str(error), type=names.WORKER_NOT_READY, category=ApplicationErrorCategory.BENIGN
             ) from error
+
+    @step(names.NOTE_SEALS, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
+    async def note_seals(self, order: LoadOrder) -> SealsNoted:
+        """Note on attempts of an ended run what they have sealed, where neither an end nor a note tells it."""
+        scope = Scope(order.tenant, order.workspace)
+        notes = await unnoted_seals(self._store, self._reader, scope, order.run_id)
+        for place in range(0, len(notes), MOST_NOTES):
+            batch = RecordOrder(
+                tenant=order.tenant,
+                workspace=order.workspace,
+                request_id=str(uuid_utils.uuid7()),
+                events=[as_event(one) for one in notes[place : place + MOST_NOTES]],
+            )
+            for one in await self._append(batch):
+                if one.code != EventOutcome.DUPLICATE:
+                    _log.warning("%s: a note of what was sealed was not taken: %s", order.run_id, one.message)
+        return SealsNoted(noted=len(notes))
 
     async def _open_backfills(self, scope: Scope) -> list[str]:
         """Return the backfills whom the end of a hold concerns."""

@@ -106,6 +106,7 @@ ASK_POOLS = "ask_pools"
 READ_POOL = "read_pool"
 REQUEST_RUN = "request_run"
 POST_ATTEMPT = "post_attempt"
+NOTE_SEALS = "note_seals"
 # Activities of repairs.
 LOOK_FOR_REPAIRS = "look_for_repairs"
 MAKE_REPAIRS = "make_repairs"

@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
         RunDoing,
         RunEnded,
         RunStart,
+        SealsNoted,
         ShardWaits,
         SlotClaim,
         SlotsAsked,
@@ -48,7 +49,7 @@ with workflow.unsafe.imports_passed_through():
     from springline.ledger.envelope import as_event
     from springline.ledger.events import Payload, RunCancelRequested
     from springline.ledger.timestamps import format_ms
-    from springline.projection.schema import FINISHED_RUN
+    from springline.projection.schema import FINISHED_RUN, SUCCEEDED
     from workflows.failures import ENDS_THE_RUN
     from workflows.lifecycle import (
         SEARCH_RUN_KEY,
@@ -89,6 +90,8 @@ SHOWS_MS = 2_000
 """A run that is busy says so often what it is doing; one that waits, always."""
 LEAST_BETWEEN_LOOKS_MS = 1_000
 """And this often at most, while it waits for a word of attempts over HTTP."""
+SEALS_NOTED = "notes-seals"
+"""The patch that lets runs replay which older code ended without a look at their seals."""
 BACKFILL_TOLD = "tells-backfill"
 """The patch that lets runs of chunks replay which older code began, and which told nobody of their end."""
 PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
@@ -548,6 +551,7 @@ class RunWorkflow:
         if isinstance(self._hands, Shards):
             await self._hands.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._note_seals(state)
         launcher = names.run_launcher_id(self._start.tenant, self._start.workspace)
         with contextlib.suppress(ApplicationError):
             # One that does not run has nobody waiting.
@@ -562,6 +566,13 @@ class RunWorkflow:
             + ("" if self._trouble is None else f"\n\n{self._trouble}")
         )
         return RunEnded(run_id=self._start.run_id, state=state, tasks=counts)
+
+    async def _note_seals(self, state: str) -> None:
+        """Have what was sealed noted, and what no attempt was left to tell; of a run that succeeded, its ends tell."""
+        if state == SUCCEEDED or not workflow.patched(SEALS_NOTED):
+            return
+        order = LoadOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_id=self._start.run_id)
+        await self._insist(names.NOTE_SEALS, order, SealsNoted, "what was sealed and no end tells")
 
     async def _tell_backfill(self) -> None:
         """Tell the backfill of which the run makes a chunk that it has ended; one that is not told looks by itself."""

@@ -19,6 +19,8 @@ from springline.control.runs.ends import METADATA, metadata_in
 from springline.control.runs.messages import AttemptEnded, AttemptOrder
 from springline.control.runs.planning import PRIORITY_LABEL
 from springline.ledger.request import AppendRequest, NewEvent
+from springline.storage.scoped import ScopedStore
+from springline.work.seals import seal, seal_of
 from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench, failed, succeeded
@@ -163,6 +165,28 @@ async def test_to_cancel_the_workflow_is_to_cancel_the_run(runs: RunsBench) -> N
     (own,) = await runs.rows("x_runs")
     assert own["cancel_reason_code"] == "WORKFLOW_CANCELLED"
     assert {task["state"] for task in await runs.rows("tasks", run_id)} == {"CANCELLED"}
+
+
+async def test_what_a_lost_attempt_has_sealed_is_noted_when_its_run_ends(runs: RunsBench) -> None:
+    async def act(order: AttemptOrder) -> AttemptEnded:
+        if order.attempt > 1:
+            return await waits(order)
+        write = {"number": 1, "table": "t", "operation": "append", "key": "k", "staged": "s", "sha256": "0", "rows": 2}
+        wanted = seal_of(order, [write], worker_id="w-1", sealed_at_ms=1_000, output=False, metadata={})
+        await seal(ScopedStore(runs.objects, runs.scope), wanted)
+        raise RuntimeError("its worker is gone")
+
+    await runs.deploy(asset("raw", heartbeat_ms=1_000), asset("clean", "raw"))
+    runs.acts["raw"], waits = act, Waits(runs)
+    run_id = await runs.launch("k", "raw", "clean")
+    await waits.began.wait()
+    await runs.cancel(run_id)
+    assert (await runs.run_ended(run_id)).state == "CANCELLED"
+    (note,) = await runs.rows("x_notes", run_id)
+    assert (note["task_key"], note["attempt"], note["note"]) == ("raw", 1, "sealed")
+    assert json.loads(note["detail"])["tables"] == [
+        {"idempotency_key": "k", "operation": "append", "rows": 2, "table": "t"}
+    ]
 
 
 async def test_a_cancelled_run_ends_though_no_worker_is_there(runs: RunsBench) -> None:

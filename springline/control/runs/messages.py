@@ -638,6 +638,12 @@ class RunRequestStart(BaseModel):
         return dict(self.model_extra or {})
 
 
+class SealsNoted(RunMessage):
+    """Answer of `note_seals`: how many attempts of the run have a note of what they sealed that had none."""
+
+    noted: int = 0
+
+
 class RunRequestOrder(RunMessage):
     """Input of `request_run`. `name`: a ULID, of which the run's key is if the request has none."""
 
