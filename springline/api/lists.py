@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from springline import bounds
 from springline.api.context import Reader
+from springline.control.runs.apart import detail_of, note_words
 from springline.control.runs.ends import METADATA, metadata_in
 from springline.errors import Code, Refused, refused
 from springline.ledger.timestamps import parse_timestamp
@@ -134,6 +135,11 @@ class RunBody(BaseModel):
     metadata: list[Json] = Field(
         description="What functions have told by `context.add_metadata`: `task_key`, `attempt`, "
         "`attempt_id` and `metadata`."
+    )
+    notes: list[Json] = Field(
+        description="What no end of an attempt tells: `task_key`, `attempt`, `attempt_id`, `note` (`ended_apart`, how "
+        "it ended when it was not the task's own any more; `sealed`, what it sealed of a task that did not succeed), "
+        "`detail`, and `text` in words."
     )
     waits_for: dict[str, str] = Field(description="Of tasks that wait for a slot of a pool: by their keys, in words.")
     revision: RevisionBody
@@ -261,6 +267,23 @@ def metadata_told(held: StateSnapshot, prefix: tuple[str, ...]) -> list[Json]:
         }
         for one in notes
         if one.note == METADATA
+    ]
+
+
+def notes_told(held: StateSnapshot, run_id: str) -> list[Json]:
+    """Return the notes on attempts of a run but what their functions have told."""
+    notes = [NoteRow(*cast(Any, one)) for one in held[X_NOTES.name].below((run_id,))]
+    return [
+        {
+            "task_key": one.task_key,
+            "attempt": one.attempt,
+            "attempt_id": one.attempt_id,
+            "note": one.note,
+            "detail": detail_of(one.detail),
+            "text": note_words(run_id, one.note, one.detail),
+        }
+        for one in notes
+        if one.note != METADATA
     ]
 
 

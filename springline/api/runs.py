@@ -24,6 +24,7 @@ from springline.api.lists import (
     answer,
     metadata_of,
     metadata_told,
+    notes_told,
     shown_rows,
 )
 from springline.api.manifests import FromManifests
@@ -153,6 +154,7 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
             "writes": _told(attempts, "tables"),
             "checks": _told(attempts, "checks"),
             "metadata": metadata_told(snapshot, (run_id,)),
+            "notes": notes_told(snapshot, run_id),
         }
         return row, tasks, shown
 

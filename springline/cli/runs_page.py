@@ -24,6 +24,7 @@ _MOST_TASKS: Final = 50
 _MOST_ERRORS: Final = 10
 _MOST_WAITING: Final = 5
 _LONGEST: Final = 1_000
+_LONGEST_NOTE: Final = 400
 _WAITS_S: Final = 10.0
 """An attempt that no worker has begun after this long is worth a word."""
 
@@ -56,7 +57,7 @@ def run_text(found: Json, now: datetime | None = None, *, doing: Json | None = N
     waits_for = found.get("waits_for") or {}
     # An older API does not tell what was written.
     parts += filter(None, [_writes_text(found.get("writes", [])), _checks_text(found.get("checks", []))])
-    parts += filter(None, [_metadata_text(found.get("metadata", []))])
+    parts += filter(None, [_metadata_text(found.get("metadata", [])), _notes_text(found.get("notes", []))])
     parts += filter(None, [_errors_text(tasks)])
     if doing is None:
         parts += filter(None, [_pools_text(waits_for), _waiting_text(tasks, waits_for, now)])
@@ -208,6 +209,18 @@ def _metadata_text(told: Sequence[Json]) -> str:
     text, _ = rows_text(["told by", "attempt", "name", "value"], rows[:_MOST_TASKS])
     left_out = len(rows) - _MOST_TASKS
     return text if left_out <= 0 else f"{text}... and {left_out:,} more values; -o json shows all\n"
+
+
+def _notes_text(notes: Sequence[Json]) -> str:
+    """Return a line for each thing that no end of an attempt tells, in full: it says what to do."""
+    from springline.cli.present import rows_text  # noqa: PLC0415
+
+    rows = [[one["task_key"], one["attempt"], on_one_line(one["text"], _LONGEST_NOTE)] for one in notes[:_MOST_TASKS]]
+    if not rows:
+        return ""
+    text, _ = rows_text(["noted of", "attempt", "what"], rows)
+    left_out = len(notes) - _MOST_TASKS
+    return text if left_out <= 0 else f"{text}... and {left_out:,} more notes; -o json shows all\n"
 
 
 def _text_of(value: Any) -> str:

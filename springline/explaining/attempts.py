@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from springline.control.runs.ends import METADATA, metadata_in, short_message
 from springline.errors import Code, refused
@@ -20,12 +20,12 @@ from springline.explaining.story import (
     lasted,
     unknown,
 )
-from springline.explaining.tasks import TASK_TABLES, run_and_task
+from springline.explaining.tasks import TASK_TABLES, notes_of, run_and_task, said_of
 from springline.explaining.waits import attempts_of, read_waits
 from springline.ledger.envelope import Event
 from springline.projection.rows import AttemptRow, NoteRow, TaskRow
 from springline.projection.schema import CANCELLED, FAILED, RUNNING, SUCCEEDED
-from springline.published.snapshot import StateSnapshot
+from springline.runs.loading import is_of_a_manifest
 
 _ENDS: Final = {SUCCEEDED: Verdict.DONE, FAILED: Verdict.FAILED, CANCELLED: Verdict.CANCELLED}
 
@@ -63,14 +63,14 @@ def _number(question: Question, task: TaskRow) -> int:
 
 def _answer(evidence: Evidence, question: Question) -> Account:
     rows = evidence.rows
-    _, task = run_and_task(rows, question)
+    run, task = run_and_task(rows, question)
     number = _number(question, task)
     ended = attempts_of(rows, task)
     mine = [one for one in ended if one.attempt == number]
     why = _why(ended, number)
     steps = [explain_task(task.run_id, task.task_key)]
     if mine:
-        return _ended(mine[-1], why, _notes(rows, mine[-1]), steps)
+        return _ended(mine[-1], why, notes_of(rows, task, number), steps)
     if task.attempt == number and task.state == RUNNING:
         began = "" if task.started_at is None else f", since {ago(task.started_at, question.now_ms)}"
         beat = (
@@ -79,6 +79,13 @@ def _answer(evidence: Evidence, question: Question) -> Account:
             else f"; its last heartbeat: {ago(task.last_heartbeat_at, question.now_ms)}"
         )
         return Account(Verdict.UNDER_WAY, f"{why} It is being made{began}{beat}.", next_steps=steps)
+    apart = [one for one in notes_of(rows, task, number) if one.note != METADATA]
+    if apart:
+        text = f"{why} No end of it is its task's: {said_of(apart)}."
+        return Account(_ENDS.get(task.state, Verdict.NO_RECORD), text, next_steps=steps)
+    if task.attempt == number and task.state == CANCELLED and is_of_a_manifest(run.code_version):
+        text = f"{why} Its run was cancelled before anybody told that it had begun, and nothing tells how it ended."
+        return Account(Verdict.CANCELLED, text, next_steps=steps)
     if task.attempt == number and task.state in _ENDS:
         # An end of another implementation, which our own table does not have.
         return Account(_ENDS[task.state], f"{why} It ended {task.state}: {task.error_message or 'no more is told'}.")
@@ -114,8 +121,8 @@ def _ended(row: AttemptRow, why: str, notes: list[NoteRow], steps: list[str]) ->
     for note in notes:
         if note.note == METADATA:
             told = metadata_in(note.detail)
-        else:
-            text += f" Noted: {note.note}."
+    if apart := [one for one in notes if one.note != METADATA]:
+        text += f" Noted: {said_of(apart)}."
     if told:
         text += f" It told {short_message(', '.join(f'{name}={_shown(value)}' for name, value in told.items()))}."
     return Account(_ENDS.get(row.outcome, Verdict.SKIPPED), text, row.reason_code, next_steps=steps)
@@ -123,11 +130,6 @@ def _ended(row: AttemptRow, why: str, notes: list[NoteRow], steps: list[str]) ->
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _notes(rows: StateSnapshot, row: AttemptRow) -> list[NoteRow]:
-    found = rows["x_notes"].below((row.run_id, row.task_key, row.attempt_id))
-    return [NoteRow(*cast(Any, one)) for one in found]
 
 
 ATTEMPTS: Final = Subject("attempt", ("task", "attempt"), TASK_TABLES, _aim, _answer)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
+from springline.control.runs.apart import note_words
+from springline.control.runs.ends import METADATA
 from springline.control.runs.planning import LOST_ATTEMPTS
 from springline.control.runs.retries import INFRASTRUCTURE
 from springline.errors import Code, refused
@@ -25,7 +28,7 @@ from springline.explaining.story import (
 from springline.explaining.waits import TABLES, attempts_of, edges_of, error_of, needed_by, read_waits
 from springline.ledger.envelope import Event
 from springline.ledger.events import PlanCreated, RunCancelRequested, TaskHeartbeat
-from springline.projection.rows import RunRow, TaskRow
+from springline.projection.rows import NoteRow, RunRow, TaskRow
 from springline.projection.schema import (
     CANCELLED,
     FAILED,
@@ -145,8 +148,21 @@ def _ended(rows: StateSnapshot, run: RunRow, task: TaskRow) -> Account:
         text += f" It used {used} of its {retries} retries." if retries else " It has no retries."
     if lost:
         text += f" {lost} attempt(s) were lost with their worker or their workflow, and do not count as retries."
+    if task.state != SUCCEEDED and (apart := [one for one in notes_of(rows, task) if one.note != METADATA]):
+        text += f" Noted: {said_of(apart)}."
     steps = [] if task.state == SUCCEEDED else [f"springline run rerun {run.run_id} --failed"]
     return Account(_ENDS[task.state], text, code, next_steps=steps)
+
+
+def notes_of(rows: StateSnapshot, task: TaskRow, number: int | None = None) -> list[NoteRow]:
+    """Return the notes on attempts of a task, or on that of a number."""
+    found = [NoteRow(*cast(Any, one)) for one in rows["x_notes"].below((task.run_id, task.task_key))]
+    return [one for one in found if number is None or one.attempt == number]
+
+
+def said_of(notes: Sequence[NoteRow]) -> str:
+    """Return notes in words."""
+    return "; ".join(f"attempt {one.attempt}: {note_words(one.run_id, one.note, one.detail)}" for one in notes)
 
 
 TASKS: Final = Subject("task", ("task",), TASK_TABLES, _aim, _answer)

@@ -11,7 +11,7 @@ from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
 from tests.api.test_run_requests import start
-from tests.control.payloads import dispatched, evaluated, finished, hold, run_request, started
+from tests.control.payloads import dispatched, evaluated, finished, hold, noted, run_request, started
 from tests.support.definitions import asset
 from tests.support.local_api import RIVAL
 
@@ -126,6 +126,32 @@ async def test_what_is_asked_about_is_named_in_words(world: World) -> None:
         assert said in assert_refused(answer, 404, "NOT_FOUND", field)["message"]
     answer = await world.client.get(f"{EXPLAIN}/partition/raw")
     assert_refused(answer, 400, "INVALID_REQUEST", "partition")
+
+
+async def test_what_no_end_of_an_attempt_tells_is_told_by_its_notes(world: World) -> None:
+    run_id = await begun(world)
+    await world.appended(dispatched("raw", 1, run_id))
+    await world.appended({"type": "run_cancel_requested", "run_id": run_id, "requested_by": "ann"})
+    unknown = await told(world, "attempt", run_id, task="raw", attempt=1)
+    assert unknown["verdict"] == "CANCELLED"
+    assert "nothing tells how it ended" in unknown["answer"]
+    apart = noted("ended_apart", "raw", 1, run_id, detail={"outcome": "failed", "message": "no sign of life"})
+    detail = {"worker_id": "w-1", "sealed_at": "2026-01-01T10:00:00Z", "writes": 2, "tables": [{"table": "days"}]}
+    await world.appended(apart, noted("sealed", "raw", 1, run_id, detail=detail))
+    shown = (await world.client.get(f"{V1}/runs/{run_id}")).json()
+    assert [(one["task_key"], one["attempt"], one["note"]) for one in shown["notes"]] == [
+        ("raw", 1, "ended_apart"),
+        ("raw", 1, "sealed"),
+    ]
+    assert shown["notes"][1]["detail"] == detail
+    for found in (
+        await told(world, "attempt", run_id, task="raw", attempt=1),
+        await told(world, "task", run_id, task="raw"),
+    ):
+        assert found["verdict"] == "CANCELLED"
+        assert "it ended FAILED when it was not the task's own any more: no sign of life" in found["answer"]
+        assert "worker w-1 sealed 2 write(s), to days: those that no version has yet" in found["answer"]
+        assert f"`springline run rerun {run_id} --failed`" in found["answer"]
 
 
 async def test_a_success_needs_no_next_step(world: World) -> None:

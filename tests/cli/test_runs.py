@@ -304,7 +304,7 @@ def page(state: str, *tasks: dict[str, Any], **more: Any) -> str:
     counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
     run = {"run_id": "run_a", "state": state, "triggered_at": "2026-01-01T10:00:00.5Z", "run_key": "mine"} | counts
     needs = [{"downstream_task_key": "a", "upstream_task_key": "b"}]
-    written = {name: more.pop(name) for name in ("writes", "checks", "metadata") if name in more}
+    written = {name: more.pop(name) for name in ("writes", "checks", "metadata", "notes") if name in more}
     found = {"run": run | more, "tasks": list(tasks), "dependencies": needs} | written
     return run_text(found, datetime(2026, 1, 1, 10, 1, tzinfo=UTC))
 
@@ -357,6 +357,12 @@ def test_a_page_tells_what_functions_have_told() -> None:
         ["a", "2", "by", '["x"]'],
     ]
     assert "told by" not in page("SUCCEEDED", row("a", "SUCCEEDED", "02"), metadata=[])
+
+
+def test_a_page_tells_what_no_end_of_an_attempt_does() -> None:
+    notes = [{"task_key": "a", "attempt": 1, "note": "sealed", "text": "worker w sealed 2 write(s)\x1b, to t: those"}]
+    lines = [line.split() for line in page("CANCELLED", row("a", "CANCELLED", "02"), notes=notes).splitlines()]
+    assert ["a", "1", "worker", "w", "sealed", "2", "write(s)\\x1b,", "to", "t:", "those"] in lines
 
 
 def test_a_page_tells_what_was_written() -> None:

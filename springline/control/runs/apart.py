@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from msgspec import DecodeError, json
 
+from springline.control.runs.ends import ENDED_APART
 from springline.projection.rows import AttemptRow, TaskRow
 from springline.projection.schema import CANCELLED, SUCCEEDED
 
@@ -40,8 +41,46 @@ def is_untold(task: TaskRow, attempts: Sequence[AttemptRow], noted: bool) -> boo
 
 def tells_writes(detail: str | None) -> bool:
     """Say whether a note of an end, by its detail, has the versions that the attempt has written."""
+    return detail_of(detail).get("outcome") == "succeeded"
+
+
+def detail_of(detail: str | None) -> dict[str, Any]:
+    """Return the detail of a note, empty if it has none that can be read."""
     try:
         found: Any = json.decode(detail or "{}")
     except DecodeError:
-        return False
-    return isinstance(found, dict) and found.get("outcome") == "succeeded"
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def note_words(run_id: str, note: str, detail: str | None) -> str:
+    """Return a note on an attempt of a run in words, without a full stop.
+
+    Args:
+        run_id: the attempt's run.
+        note: what it is, `ended_apart` or `sealed`; any other is named.
+        detail: more of it, as the row has it.
+    """
+    said = detail_of(detail)
+    if note == ENDED_APART:
+        told = f": {said['message']}" if said.get("message") else ""
+        wrote = _names(said.get("tables"))
+        return (
+            f"it ended {str(said.get('outcome', 'somehow')).upper()} when it was not the task's own any more"
+            + (f", and wrote {wrote}" if wrote else "")
+            + told
+        )
+    if note == SEALED and "damaged" in said:
+        return f"whether it sealed writes cannot be known: {said['damaged']}"
+    if note == SEALED:
+        wrote = _names(said.get("tables"))
+        return (
+            f"worker {said.get('worker_id')} sealed {said.get('writes')} write(s), to {wrote}: those "
+            f"that no version has yet are committed by `springline run rerun {run_id} --failed`"
+        )
+    return note
+
+
+def _names(tables: Any) -> str:
+    found = tables if isinstance(tables, list) else []
+    return ", ".join(sorted({str(one.get("table")) for one in found if isinstance(one, dict)}))
