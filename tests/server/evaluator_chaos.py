@@ -18,6 +18,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from springline.client import Springline
+from springline.control.runs.apart import SEALED
 from springline.control.runs.ends import ENDED_APART
 from springline.demo.automation import ItemNote, most_at_once, notes_in
 from springline.errors import Code, Refused
@@ -276,18 +277,18 @@ class EvaluatorChaos:
         return found
 
     async def _told_apart(self, tasks: Rows) -> set[str]:
-        """Return the days of which a note says, or a seal, that they were made when nobody wanted it any more.
+        """Return the days of which a note says that they were made, or sealed, when nobody wanted it any more.
 
-        A note tells it as long as the run goes on, and behind its end the seal (docs/protocol.md#write-sets).
+        Whatever is sealed has one, or the end of an attempt that succeeded (docs/protocol.md#write-sets).
         """
         notes = await self.chaos.rows("x_notes")
-        apart = {(row["run_id"], row["task_key"]) for row in notes if row["note"] == ENDED_APART}
-        told = {row["partition_key"] for row in tasks if (row["run_id"], row["task_key"]) in apart}
+        apart = {(row["run_id"], row["task_key"]) for row in notes if row["note"] in (ENDED_APART, SEALED)}
         store = ScopedStore(self.chaos.appends.store, SCOPE)
         for row in tasks:
-            if row["state"] == "CANCELLED" and await read_seal(store, row["run_id"], row["task_key"]) is not None:
-                told.add(row["partition_key"])
-        return told
+            whose = row["run_id"], row["task_key"]
+            if row["state"] == "CANCELLED" and await read_seal(store, *whose) is not None:
+                assert whose in apart, f"{whose} is sealed, and the ledger does not say so"
+        return {row["partition_key"] for row in tasks if (row["run_id"], row["task_key"]) in apart}
 
     def _check_days(
         self, made: Counter[str], by: dict[str, set[str]], tasks: Rows, told: set[str], broken: set[str]
