@@ -26,6 +26,7 @@ from springline.control.runs.messages import (
     LaunchOrder,
     LoadedRun,
     LoadOrder,
+    NoteOrder,
     NotTaken,
     PoolOrder,
     PoolRows,
@@ -41,7 +42,7 @@ from springline.control.runs.messages import (
 from springline.definitions.manifest import sensor_ids
 from springline.deployed.reading import ManifestReader
 from springline.ledger.envelope import as_event
-from springline.ledger.events import RunRequested
+from springline.ledger.events import AttemptNoted, RunRequested
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
 from springline.projection.schema import RUNS, X_HOLDS
@@ -56,7 +57,7 @@ from springline.runs.requesting import RunRequests
 from springline.runs.requests import Asker, parsed_request, run_request
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from springline.work.unnoted import unnoted_seals
+from springline.work.unnoted import unnoted_ends, unnoted_seals
 
 LOOKED_AFTER_S: Final = 60.0
 """Seconds between two times that a worker wakes the Repair of a workspace in which it launches runs."""
@@ -231,10 +232,13 @@ class RunActivities:
             ) from error
 
     @step(names.NOTE_SEALS, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
-    async def note_seals(self, order: LoadOrder) -> SealsNoted:
+    async def note_seals(self, order: NoteOrder) -> SealsNoted:
         """Note on attempts of an ended run what they have sealed, where neither an end nor a note tells it."""
         scope = Scope(order.tenant, order.workspace)
-        notes = await unnoted_seals(self._store, self._reader, scope, order.run_id)
+        notes: list[AttemptNoted] = []
+        if order.untold:
+            notes += await unnoted_ends(self._reader, scope, order.run_id, int(time.time() * 1_000))
+        notes += await unnoted_seals(self._store, self._reader, scope, order.run_id)
         for place in range(0, len(notes), MOST_NOTES):
             batch = RecordOrder(
                 tenant=order.tenant,

@@ -22,6 +22,7 @@ from springline.control.repair import (
     SeenAutomation,
     SeenBackfill,
     SeenRun,
+    SeenUntold,
     SeenWorkflow,
     SeenWorkspace,
     judge,
@@ -39,6 +40,8 @@ from springline.runs.backfilled import TABLES as TABLES_OF_BACKFILLS
 from springline.runs.backfilled import open_backfills
 from springline.runs.launching import active_runs, asked_for, is_of_a_backfill, kept_free
 from springline.runs.loading import is_held
+from springline.runs.untold import TABLES as TABLES_OF_UNTOLD
+from springline.runs.untold import untold_runs
 from springline.schedules.overdue import StandingSchedules, standing_schedules
 from springline.schedules.reading import TABLES
 from springline.sensors.reading import TABLES as TABLES_OF_SENSORS
@@ -135,7 +138,7 @@ async def look(
         opened = await workflows.open_runs(scope)
     except CannotList as error:
         trouble.append(f"workflows of ended runs were not looked for: {error}")
-    snapshot = await reader.snapshot(scope, sorted({*TABLES, *TABLES_OF_BACKFILLS}))
+    snapshot = await reader.snapshot(scope, sorted({*TABLES, *TABLES_OF_BACKFILLS, *TABLES_OF_UNTOLD}))
     active = await asyncio.to_thread(active_runs, snapshot)
     room = max(0, most_active - len(active))
     waiting, _ = await asyncio.to_thread(asked_for, snapshot, None)
@@ -161,6 +164,7 @@ async def look(
         waiting=len(waiting),
         waiting_since_ms=_oldest_ms(waiting),
         room=room,
+        untold=await _untold(workflows, scope, await untold_runs(store, snapshot, scope, order.now_ms), opened),
         backfills=await _backfills(workflows, scope, backfills),
         held=is_held(snapshot),
         pending=pending,
@@ -209,6 +213,20 @@ async def _backfills(workflows: RepairedWorkflows, scope: Scope, found: Sequence
     return [
         SeenBackfill(backfill_id=one.backfill_id, changed_ms=changed_ms(one))
         for one, is_open in zip(found, are_open, strict=True)
+        if not is_open
+    ]
+
+
+async def _untold(
+    workflows: RepairedWorkflows, scope: Scope, found: dict[str, int], opened: Sequence[OpenWorkflow]
+) -> list[SeenUntold]:
+    """Return which of the ended runs with an attempt of untold end have no workflow that could tell it."""
+    listed = {one.run_id for one in opened}
+    asked = [run_id for run_id in found if run_id not in listed]
+    are_open = await each(lambda run_id: workflows.is_open(scope, run_id), asked)
+    return [
+        SeenUntold(run_id=run_id, cancelled_ms=found[run_id])
+        for run_id, is_open in zip(asked, are_open, strict=True)
         if not is_open
     ]
 

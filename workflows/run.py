@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         CarriedRun,
         LoadedRun,
         LoadOrder,
+        NoteOrder,
         NotTaken,
         PlacedOrder,
         Recorded,
@@ -544,14 +545,15 @@ class RunWorkflow:
         counts: dict[str, int] = {}
         for task in loaded.tasks:
             counts[task.state] = counts.get(task.state, 0) + 1
-        return await self._end(loaded.state, counts)
+        # One that has never worked on the run knows of no attempt: another one had begun them, and is gone.
+        return await self._end(loaded.state, counts, untold=self._progress is None)
 
-    async def _end(self, state: str, counts: dict[str, int]) -> RunEnded:
+    async def _end(self, state: str, counts: dict[str, int], *, untold: bool = False) -> RunEnded:
         self._cancel_recorded = True
         if isinstance(self._hands, Shards):
             await self._hands.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        await self._note_seals(state)
+        await self._note_seals(state, untold=untold)
         launcher = names.run_launcher_id(self._start.tenant, self._start.workspace)
         with contextlib.suppress(ApplicationError):
             # One that does not run has nobody waiting.
@@ -567,11 +569,13 @@ class RunWorkflow:
         )
         return RunEnded(run_id=self._start.run_id, state=state, tasks=counts)
 
-    async def _note_seals(self, state: str) -> None:
-        """Have what was sealed noted, and what no attempt was left to tell; of a run that succeeded, its ends tell."""
+    async def _note_seals(self, state: str, *, untold: bool) -> None:
+        """Have what was sealed noted, and with `untold` what nobody tells; of a run that succeeded, its ends tell."""
         if state == SUCCEEDED or not workflow.patched(SEALS_NOTED):
             return
-        order = LoadOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_id=self._start.run_id)
+        order = NoteOrder(
+            tenant=self._start.tenant, workspace=self._start.workspace, run_id=self._start.run_id, untold=untold
+        )
         await self._insist(names.NOTE_SEALS, order, SealsNoted, "what was sealed and no end tells")
 
     async def _tell_backfill(self) -> None:

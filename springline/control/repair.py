@@ -13,6 +13,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from springline.control.runs.apart import UNTOLD_MS
+
 FIRST_PAUSE_MS: Final = 60_000
 """Between the first repair of a finding and the second; doubled each time."""
 LONGEST_PAUSE_MS: Final = 60 * 60_000
@@ -34,6 +36,7 @@ class RepairKind(StrEnum):
 
     RUN_WITHOUT_WORKFLOW = "run_without_workflow"
     WORKFLOW_WITHOUT_RUN = "workflow_without_run"
+    ATTEMPT_NOT_TOLD = "attempt_not_told"
     REQUESTS_NOT_LAUNCHED = "requests_not_launched"
     ROUNDS_NOT_VISIBLE = "rounds_not_visible"
     SENSOR_WITHOUT_WORKFLOW = "sensor_without_workflow"
@@ -185,6 +188,7 @@ def _action(kind: RepairKind, times: int) -> RepairAction:
 
 _ACTIONS: Final[Mapping[RepairKind, RepairAction]] = {
     RepairKind.RUN_WITHOUT_WORKFLOW: RepairAction.START_RUN,
+    RepairKind.ATTEMPT_NOT_TOLD: RepairAction.START_RUN,
     RepairKind.REQUESTS_NOT_LAUNCHED: RepairAction.WAKE_LAUNCHER,
     RepairKind.ROUNDS_NOT_VISIBLE: RepairAction.START_LEDGER,
     RepairKind.SENSOR_WITHOUT_WORKFLOW: RepairAction.START_SENSOR,
@@ -223,6 +227,16 @@ class SeenWorkflow(RepairMessage):
     ended_ms: int | None = None
 
 
+class SeenUntold(RepairMessage):
+    """An ended run without a workflow that has an attempt of whose end nothing is on record.
+
+    `cancelled_ms`: when a cancellation has ended it.
+    """
+
+    run_id: str
+    cancelled_ms: int
+
+
 class SeenBackfill(RepairMessage):
     """A backfill that is not over, of which no evaluator is open. `changed_ms`: when its rows changed last."""
 
@@ -244,6 +258,7 @@ class SeenWorkspace(RepairMessage):
     active: list[SeenRun] = []
     backfills: list[SeenBackfill] = []
     without_run: list[SeenWorkflow] = []
+    untold: list[SeenUntold] = []
     waiting: int = 0
     waiting_since_ms: int | None = None
     room: int = 0
@@ -322,6 +337,9 @@ def judge(seen: SeenWorkspace, now_ms: int) -> RepairLook:
             subject=one.run_id,
             workflow_run_id=one.workflow_run_id,
         )
+    for gone in seen.untold:
+        why = "the run was cancelled while no workflow of it was there, and nothing tells how an attempt of it ended"
+        add(gone.cancelled_ms, UNTOLD_MS, RepairKind.ATTEMPT_NOT_TOLD, why, subject=gone.run_id)
     for backfill in seen.backfills:
         why = "the backfill is not over, and no evaluator looks after it"
         kind = RepairKind.BACKFILL_WITHOUT_EVALUATOR

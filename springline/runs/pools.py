@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from springline.control.runs.ends import ENDED_APART
+from springline.control.runs.apart import UNTOLD_MS
 from springline.control.runs.messages import PoolRows, SlotClaim, SlotHolder
 from springline.control.runs.pools import has_slot, may_begin, waiting_words
 from springline.control.runs.standing import node_of
@@ -22,17 +22,18 @@ from springline.deployed.pools import PoolSize, pool_sizes
 from springline.deployed.reading import ManifestReader
 from springline.paths import Scope
 from springline.projection.rows import RunRow, TaskRow
-from springline.projection.schema import CANCELLED, DISPATCHED, FINISHED_RUN, READY, RUNNING, TASKS
-from springline.published.lists import all_of, equals, later
+from springline.projection.schema import DISPATCHED, FINISHED_RUN, READY, RUNNING, TASKS
+from springline.published.lists import equals
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import is_of_a_manifest
+from springline.runs.untold import cancelled_untold
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from springline.ulids import new_ulid, ulid_time_ms
+from springline.ulids import ulid_time_ms
 
-ENDING_MS: Final = 60_000
+ENDING_MS: Final = UNTOLD_MS
 """A task that was cancelled before its attempt had told that it runs keeps its slot until that one's end is on record,
 or so long: an attempt that has not begun tells nothing, and its worker may be gone."""
 _TABLES: Final = ("runs", "tasks", "x_attempts", "x_notes")
@@ -170,28 +171,14 @@ def _selected(
     snapshot: StateSnapshot, states: Collection[str], asking: Iterable[str]
 ) -> tuple[list[TaskRow], dict[str, RunRow]]:
     tasks = [TaskRow(*cast(Any, row)) for row in snapshot["tasks"].select(equals(TASKS, "state", list(states)))]
-    tasks += _ending(snapshot)
+    # What was cancelled just now, and has told no end, may run.
+    tasks += cancelled_untold(snapshot, int(time.time() * 1_000) - ENDING_MS)
     runs: dict[str, RunRow] = {}
     for run_id in dict.fromkeys([*(task.run_id for task in tasks), *asking]):
         row = snapshot["runs"].get(run_id)
         if row is not None:
             runs[run_id] = RunRow(*cast(Any, row))
     return tasks, runs
-
-
-def _ending(snapshot: StateSnapshot) -> list[TaskRow]:
-    """Return the tasks that were cancelled just now and of whose attempt no end is on record: it may run."""
-    since = new_ulid(None, max(0, int(time.time() * 1_000) - ENDING_MS), 0)
-    wanted = all_of([equals(TASKS, "state", [CANCELLED]), later(TASKS, "row_version", since)])
-    assert wanted is not None
-    found = [TaskRow(*cast(Any, row)) for row in snapshot["tasks"].select(wanted)]
-    return [task for task in found if task.attempt_id is not None and not _is_told(snapshot, task)]
-
-
-def _is_told(snapshot: StateSnapshot, task: TaskRow) -> bool:
-    assert task.attempt_id is not None
-    key = (task.run_id, task.task_key, task.attempt_id)
-    return snapshot["x_attempts"].get(key) is not None or snapshot["x_notes"].get((*key, ENDED_APART)) is not None
 
 
 def _rows(size: PoolSize, found: _Found, pool: str) -> PoolRows:

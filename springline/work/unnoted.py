@@ -12,17 +12,18 @@ from typing import Any, Final, cast
 
 from msgspec import json
 
-from springline.control.runs.apart import SEALED, may_have_sealed, tells_writes
+from springline.control.runs.apart import SEALED, UNTOLD_MS, may_have_sealed, tells_writes, untold_detail
 from springline.control.runs.ends import ENDED_APART
 from springline.control.runs.standing import effects_scope
 from springline.ledger.events import AttemptNoted
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope
 from springline.projection.rows import AttemptRow, NoteRow, TaskRow
-from springline.projection.schema import SUCCEEDED
+from springline.projection.schema import CANCELLED, SUCCEEDED
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import own_row
+from springline.runs.untold import is_told
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -52,6 +53,26 @@ async def unnoted_seals(store: ObjectStore, reader: PublishedReader, scope: Scop
         return None if found is None else _note_of(snapshot, task, found)
 
     return [one for one in await each(noted, tasks) if one is not None]
+
+
+async def unnoted_ends(reader: PublishedReader, scope: Scope, run_id: str, now_ms: int) -> list[AttemptNoted]:
+    """Return the notes on attempts of a run that a cancellation has ended on record, and of which nobody told an end.
+
+    It has no workflow that could. Raises `DamagedObject` if the published state cannot be read, and the store's errors.
+    """
+    snapshot = await reader.snapshot(scope, TABLES)
+
+    def found() -> list[AttemptNoted]:
+        below: Any = snapshot["tasks"].below((run_id,))
+        tasks = [TaskRow(*row) for row in below]
+        ended = [one for one in tasks if one.state == CANCELLED and now_ms - (one.completed_at or 0) >= UNTOLD_MS]
+        return [
+            AttemptNoted(run_id, one.task_key, one.attempt, one.attempt_id, ENDED_APART, untold_detail())
+            for one in ended
+            if one.attempt_id is not None and not is_told(snapshot, one)
+        ]
+
+    return await asyncio.to_thread(found)
 
 
 def _looked_at(snapshot: StateSnapshot, run_id: str) -> tuple[list[TaskRow], str]:

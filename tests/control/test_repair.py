@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from springline.control import repair as rules
 from springline.control.repair import (
+    UNTOLD_MS,
     PlannedRepair,
     RepairAction,
     RepairFinding,
@@ -14,6 +15,7 @@ from springline.control.repair import (
     RepairsMade,
     RepairTry,
     SeenRun,
+    SeenUntold,
     SeenWorkflow,
     SeenWorkspace,
     judge,
@@ -159,6 +161,12 @@ def test_a_workflow_of_an_open_run_is_never_touched() -> None:
         assert kinds(seen(without_run=[one])) == expected
     young = SeenWorkflow(run_id="run_1", workflow_run_id="w", started_ms=NOW - 1, is_known=False)
     assert kinds(seen(without_run=[young])) == []
+
+
+def test_an_attempt_of_untold_end_is_given_time_to_be_told_of() -> None:
+    for age_ms, expected in [(UNTOLD_MS, [RepairKind.ATTEMPT_NOT_TOLD]), (UNTOLD_MS - 1, [])]:
+        gone = SeenUntold(run_id="run_1", cancelled_ms=NOW - age_ms)
+        assert kinds(seen(untold=[gone])) == expected
 
 
 def test_requests_that_may_begin_are_launched() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import uuid_utils
 from temporalio.client import WorkflowExecutionStatus
 
 from entrypoints.temporal_repair import TemporalRepaired
@@ -12,7 +13,12 @@ from springline import names
 from springline.control import repair as rules
 from springline.control.repair import RepairAction, RepairItem, RepairKind
 from springline.control.runs.messages import RunStart
+from springline.ledger.request import AppendRequest, NewEvent
 from springline.repairing import OpenWorkflow
+from springline.runs import untold
+from springline.storage.scoped import ScopedStore
+from springline.work import unnoted
+from springline.work.seals import seal, seal_of
 from tests.support.definitions import asset
 from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench
@@ -70,6 +76,38 @@ async def test_a_run_without_a_workflow_gets_one_and_a_dry_run_only_says_so(runs
     after = await runs.repair()
     assert (after.active_runs, after.items, after.healed) == (0, [], 1)
     assert (await runs.repair_status()).made == {RepairKind.RUN_WITHOUT_WORKFLOW: 1}
+
+
+async def test_an_attempt_of_whose_end_nobody_is_left_to_tell_is_noted(
+    runs: RunsBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run is cancelled on record while no workflow of it is there; its worker has sealed, and died."""
+    for module in (rules, untold, unnoted):
+        monkeypatch.setattr(module, "UNTOLD_MS", 0)
+    await runs.deploy(asset("raw", heartbeat_ms=1_000), asset("clean", "raw"))
+    runs.acts["raw"] = waits = Waits(runs, announced=False)
+    run_id = await runs.launch("k", "raw", "clean")
+    await waits.began.wait()
+    await until(lambda: _is(runs, run_id, "DISPATCHED", "raw"), "the attempt is on record")
+    await runs.run_handle(run_id).terminate("by hand")
+    write = {"number": 1, "table": "t", "operation": "append", "key": "k", "staged": "s", "sha256": "0", "rows": 2}
+    wanted = seal_of(runs.orders[0], [write], worker_id="w-1", sealed_at_ms=1_000, output=False, metadata={})
+    await seal(ScopedStore(runs.objects, runs.scope), wanted)
+    data = {"type": "run_cancel_requested", "run_id": run_id, "requested_by": "somebody"}
+    await runs.append_one(AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=data)]))
+    assert await runs.run_state(run_id) == "CANCELLED"
+    (item,) = (await runs.repair(dry_run=True)).items
+    assert (item.kind, item.subject, item.action) == (RepairKind.ATTEMPT_NOT_TOLD, run_id, RepairAction.START_RUN)
+    assert await runs.rows("x_notes", run_id) == []
+    await runs.repair()
+    assert (await runs.run_ended(run_id)).state == "CANCELLED"
+    notes = await runs.rows("x_notes", run_id)
+    assert [(one["task_key"], one["attempt"], one["note"]) for one in notes] == [
+        ("raw", 1, "ended_apart"),
+        ("raw", 1, "sealed"),
+    ]
+    after = await runs.repair()
+    assert (after.items, after.healed) == ([], 1)
 
 
 async def test_a_request_that_nobody_launches_is_launched(runs: RunsBench) -> None:

@@ -9,7 +9,7 @@ from msgspec import DecodeError, json
 
 from springline.control.runs.ends import ENDED_APART
 from springline.projection.rows import AttemptRow, TaskRow
-from springline.projection.schema import CANCELLED, SUCCEEDED
+from springline.projection.schema import SUCCEEDED
 
 SEALED: Final = "sealed"
 """The note on an attempt that has sealed writes, of a task that did not succeed."""
@@ -32,11 +32,14 @@ def may_have_sealed(task: TaskRow, attempts: Sequence[AttemptRow]) -> bool:
     return not told.issuperset(range(1, task.attempt + 1))
 
 
-def is_untold(task: TaskRow, attempts: Sequence[AttemptRow], noted: bool) -> bool:
-    """Say whether the last attempt of a cancelled task has no end on record; `noted`: there is a note of one."""
-    if task.state != CANCELLED or task.attempt_id is None or noted:
-        return False
-    return all(one.attempt_id != task.attempt_id for one in attempts)
+UNTOLD_MS: Final = 60_000
+"""An attempt that a cancellation has ended on record is told of by its run's workflow within this, if there is one."""
+
+
+def untold_detail() -> dict[str, Any]:
+    """Return what a note has of an attempt of whose end nobody is left to tell."""
+    told = "its run was cancelled while no workflow of it was there, and nothing tells how this attempt ended"
+    return {"outcome": "failed", "message": told}
 
 
 def tells_writes(detail: str | None) -> bool:

@@ -638,8 +638,17 @@ class RunRequestStart(BaseModel):
         return dict(self.model_extra or {})
 
 
+class NoteOrder(RunMessage):
+    """Input of `note_seals`. `untold`: note attempts, too, of whose end nobody is left to tell."""
+
+    tenant: str
+    workspace: str
+    run_id: str
+    untold: bool = False
+
+
 class SealsNoted(RunMessage):
-    """Answer of `note_seals`: how many attempts of the run have a note of what they sealed that had none."""
+    """Answer of `note_seals`: how many notes were made."""
 
     noted: int = 0
 
