@@ -1,4 +1,4 @@
-"""Attempts of ended runs of whose end nothing is on record: a cancellation has ended them, and no workflow was there."""
+"""Attempts of ended runs of whose end nothing is on record: cancelled while no workflow of their run was there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from springline.runs.loading import is_of_a_manifest
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from springline.ulids import new_ulid
+from springline.ulids import new_ulid, ulid_time_ms
 
 TABLES: Final = ("runs", "tasks", "x_attempts", "x_notes")
 LOOKED_BACK_MS: Final = 60 * 60_000
@@ -33,6 +33,11 @@ def is_told(snapshot: StateSnapshot, task: TaskRow) -> bool:
     assert task.attempt_id is not None
     key = (task.run_id, task.task_key, task.attempt_id)
     return snapshot["x_attempts"].get(key) is not None or snapshot["x_notes"].get((*key, ENDED_APART)) is not None
+
+
+def cancelled_ms(task: TaskRow) -> int:
+    """Return when a cancelled task was cancelled: its row has no instant of its own for that."""
+    return ulid_time_ms(task.row_version) or 0
 
 
 def cancelled_untold(snapshot: StateSnapshot, since_ms: int) -> list[TaskRow]:
@@ -63,14 +68,14 @@ async def untold_runs(store: ObjectStore, snapshot: StateSnapshot, scope: Scope,
         remote = {asset.key for asset in manifest.manifest.assets if asset.url is not None}
         ours = [one for one in tasks if node_of(one) in nodes and node_of(one) not in remote]
         if ours:
-            untold[run.run_id] = min(one.completed_at or now_ms - UNTOLD_MS for one in ours)
+            untold[run.run_id] = min(map(cancelled_ms, ours))
     return untold
 
 
 def _by_run(snapshot: StateSnapshot, now_ms: int) -> list[tuple[RunRow, list[TaskRow]]]:
     by_run: defaultdict[str, list[TaskRow]] = defaultdict(list)
     for task in cancelled_untold(snapshot, now_ms - LOOKED_BACK_MS):
-        if task.completed_at is None or now_ms - task.completed_at >= UNTOLD_MS:
+        if now_ms - cancelled_ms(task) >= UNTOLD_MS:
             by_run[task.run_id].append(task)
     rows = ((snapshot["runs"].get(run_id), tasks) for run_id, tasks in list(by_run.items())[:MOST_RUNS])
     found = [(RunRow(*cast(Any, row)), tasks) for row, tasks in rows if row is not None]

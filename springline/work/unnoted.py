@@ -23,7 +23,7 @@ from springline.projection.schema import CANCELLED, SUCCEEDED
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import own_row
-from springline.runs.untold import is_told
+from springline.runs.untold import cancelled_ms, is_told
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -65,7 +65,7 @@ async def unnoted_ends(reader: PublishedReader, scope: Scope, run_id: str, now_m
     def found() -> list[AttemptNoted]:
         below: Any = snapshot["tasks"].below((run_id,))
         tasks = [TaskRow(*row) for row in below]
-        ended = [one for one in tasks if one.state == CANCELLED and now_ms - (one.completed_at or 0) >= UNTOLD_MS]
+        ended = [one for one in tasks if one.state == CANCELLED and now_ms - cancelled_ms(one) >= UNTOLD_MS]
         return [
             AttemptNoted(run_id, one.task_key, one.attempt, one.attempt_id, ENDED_APART, untold_detail())
             for one in ended

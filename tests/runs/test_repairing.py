@@ -12,12 +12,14 @@ from springline.control.repair import (
     RepairLookOrder,
     SeenAutomation,
 )
+from springline.control.runs.apart import UNTOLD_MS
 from springline.definitions.manifest import ScheduleDefinition
 from springline.deployed.deploying import deploy
 from springline.deployed.register import registered
 from springline.paths import orchestration_round, relative_path
 from springline.published.reader import PublishedReader
-from springline.repairing import look, make_repair
+from springline.repairing import OpenWorkflow, look, make_repair
+from springline.runs.untold import LOOKED_BACK_MS
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
 from tests.schedules.test_evaluating import Place
@@ -26,6 +28,8 @@ from tests.support.local_api import ACME
 from tests.support.local_repairs import LocalWorkflows
 from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import SCOPE, ask, planned, triggered
+
+NOTED = {"type": "springline_attempt_noted", "note": "ended_apart", "detail": {"outcome": "failed"}}
 
 
 async def looked(store: MemoryStore, workflows: LocalWorkflows, now_ms: int) -> RepairLook:
@@ -128,6 +132,39 @@ async def test_schedules_without_an_evaluator_and_instants_that_nobody_decides_o
     await place.append({"type": "springline_hold_changed", "change_id": "c", "held": True, "changed_by": "ann"})
     workflows.evaluator = True
     assert (await look_at(place, workflows, due + SCHEDULES_LATE_MS)).findings == []
+
+
+async def test_ended_runs_with_an_attempt_of_untold_end_are_found_but_for_workers_over_http() -> None:
+    store, workflows = MemoryStore(), LocalWorkflows()
+    remote = asset("remote", url="https://worker.example/run")
+    outcome = await deploy(ScopedStore(store, SCOPE), part("flights", asset("raw"), remote), ids())
+    run = Run(store)
+    number = iter(range(1, 100))
+    for task, others in (("raw", []), ("remote", []), ("raw", [NOTED])):
+        place = next(number)
+        own = {"run_id": f"run_{place}", "task_key": task, "attempt": 1, "attempt_id": f"att_{place}"}
+        sent = {
+            "type": "dispatch_requested",
+            "dispatch_id": f"dispatch:run_{place}:{task}:1",
+            "worker_queue": "q",
+        } | own
+        cancel = {"type": "run_cancel_requested", "run_id": f"run_{place}", "requested_by": "ada"}
+        begun = triggered(f"run_{place}") | {"code_version": outcome.manifest_id}
+        notes = [one | own for one in others]
+        (told,) = await run.append(ask(place, begun, planned(f"run_{place}", task), sent, cancel, *notes))
+        assert told.refusal is None, told.refusal
+    cancelled_ms = run.now_ms
+
+    async def found(after_ms: int) -> list[tuple[RepairKind, str]]:
+        seen = await looked(store, workflows, cancelled_ms + after_ms)
+        return [(one.kind, one.subject) for one in seen.findings]
+
+    assert await found(UNTOLD_MS - 1_000) == []
+    assert await found(10 * 60_000) == [(RepairKind.ATTEMPT_NOT_TOLD, "run_1")]
+    assert workflows.asked == ["run_1"]
+    assert await found(LOOKED_BACK_MS + 10 * 60_000) == []
+    workflows.open = [OpenWorkflow("run_1", "w", cancelled_ms + 10 * 60_000)]
+    assert await found(10 * 60_000) == []
 
 
 async def look_at(place: Place, workflows: LocalWorkflows, now_ms: int) -> RepairLook:
