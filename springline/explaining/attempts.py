@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from springline.control.runs.ends import METADATA, metadata_in, short_message
+from springline.control.runs.ends import METADATA, UNSEEN_WORKER, metadata_in, short_message
 from springline.errors import Code, refused
 from springline.explaining.runs import aim_at_run
 from springline.explaining.story import (
@@ -111,7 +111,8 @@ def _ended(row: AttemptRow, why: str, notes: list[NoteRow], steps: list[str]) ->
     began = row.true_started_at if row.true_started_at is not None else row.started_at
     ended = row.true_ended_at if row.true_ended_at is not None else row.ended_at
     took = "" if began is None else f" after {lasted(max(0, ended - began))}"
-    text = f"{why} Worker {row.worker_id} made it; it ended {row.outcome}{took}"
+    who = "No worker has told of it" if row.worker_id == UNSEEN_WORKER else f"Worker {row.worker_id} made it"
+    text = f"{why} {who}; it ended {row.outcome}{took}"
     text += "." if row.error_message is None else f": {row.error_message}."
     if row.category is not None:
         text += f" Category {row.category}."

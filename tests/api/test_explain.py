@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from springline.api.tokens import WRITE
+from springline.control.runs.ends import UNSEEN_WORKER
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
@@ -152,6 +153,15 @@ async def test_what_no_end_of_an_attempt_tells_is_told_by_its_notes(world: World
         assert "it ended FAILED when it was not the task's own any more: no sign of life" in found["answer"]
         assert "worker w-1 sealed 2 write(s), to days: those that no version has yet" in found["answer"]
         assert f"`springline run rerun {run_id} --failed`" in found["answer"]
+
+
+async def test_an_attempt_that_no_worker_has_answered_for_names_none(world: World) -> None:
+    run_id = await begun(world)
+    lost = finished("failed", "raw", 1, run_id, **LOST) | {"worker_id": UNSEEN_WORKER}
+    await world.appended(started("raw", 1, run_id), lost)
+    answer = (await told(world, "attempt", run_id, task="raw", attempt=1))["answer"]
+    assert "No worker has told of it; it ended FAILED" in answer
+    assert "Worker" not in answer
 
 
 async def test_a_success_needs_no_next_step(world: World) -> None:

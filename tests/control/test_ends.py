@@ -142,10 +142,12 @@ def test_what_an_attempt_apart_has_written_is_noted() -> None:
         started_at_ms=1,
         ended_at_ms=2,
         tables=[WrittenVersion(table="raw", version=3, rows=12)],
+        metadata={"share": 0.5},
     )
     progress.ended("t", order.attempt_id, said, 4_000)
-    (note,) = [one for one in progress.outbox if isinstance(one, AttemptNoted)]
-    assert (note.note, note.attempt_id) == ("ended_apart", order.attempt_id)
+    told, note = [one for one in progress.outbox if isinstance(one, AttemptNoted)]
+    assert (note.note, note.attempt_id, note.attempt) == ("ended_apart", order.attempt_id, 1)
+    assert (told.note, told.attempt_id, told.attempt) == ("metadata", order.attempt_id, 1)
     assert note.detail["tables"] == [{"table": "raw", "version": 3, "rows": 12}]
     progress.ended("t", second.attempt_id, said, 5_000)
     end = progress.outbox[-1]

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from springline.control import repair as rules
 from springline.control.repair import (
-    UNTOLD_MS,
     PlannedRepair,
     RepairAction,
     RepairFinding,
@@ -24,6 +23,7 @@ from springline.control.repair import (
     remembered,
     report_of,
 )
+from springline.control.runs.apart import UNTOLD_MS
 
 NOW = 1_000_000_000
 MINUTE = 60_000

@@ -750,11 +750,18 @@ class RunProgress:
         self._append_note(end.task_key, end.attempt, end.attempt_id, end_apart(end))
 
     def _note(self, key: str, attempt_id: str, said: AttemptEnded) -> None:
-        self._append_note(key, self._number_of(key, attempt_id), attempt_id, said_apart(said))
+        number = self._number_of(key, attempt_id)
+        if said.metadata:
+            self.outbox.append(self._events.noted(key, number, attempt_id, METADATA, metadata_detail(said.metadata)))
+        self._append_note(key, number, attempt_id, said_apart(said))
 
     def _number_of(self, key: str, attempt_id: str) -> int:
         """Return the number of an attempt that is not the task's own any more; that of the task if it is not known."""
-        return self._dropped.pop(attempt_id, max(self._graph[key].attempt, 1))
+        last = max(self._graph[key].attempt, 1)
+        known = self._dropped.pop(attempt_id, None)
+        own = (number for number in range(last, 0, -1) if self.attempt_id_of(key, number) == attempt_id)
+        # One that was lost, as with its shard, may tell its end when others have followed it.
+        return known if known is not None else next(own, last)
 
     def _append_note(self, key: str, number: int, attempt_id: str, detail: dict[str, Any]) -> None:
         self.outbox.append(self._events.noted(key, number, attempt_id, ENDED_APART, detail))
