@@ -586,8 +586,8 @@ class World:
         all_notes = [NoteRow(*row) for row in state.rows("x_notes")]  # type: ignore[arg-type]
         notes = {one.attempt_id for one in all_notes if one.note == ENDED_APART}
         numbered = {order.attempt_id: order.attempt for order in self.begun}
-        for one in all_notes:
-            assert one.attempt == numbered.get(one.attempt_id, one.attempt), "a note has another attempt's number"
+        for note in all_notes:
+            assert note.attempt == numbered.get(note.attempt_id, note.attempt), "a note has another attempt's number"
         told_of = {one.attempt_id: metadata_in(one.detail) for one in all_notes if one.note == METADATA}
         for key, task in tasks.items():
             assert task.state in FINISHED_TASK
