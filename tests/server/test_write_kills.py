@@ -17,7 +17,11 @@ import deltalake
 import pytest
 
 from springline.client import Springline
+from springline.control.runs.apart import SEALED
+from springline.storage.scoped import ScopedStore
+from springline.work.seals import read_seal
 from tests.server.run_chaos import BEGIN, RunChaos, pipeline
+from tests.support.rows import SCOPE
 
 Record = Callable[[str, object], None]
 
@@ -79,6 +83,24 @@ async def test_each_tasks_rows_are_there_once_though_workers_are_killed(tmp_path
         await chaos.check()
         check_rows(chaos)
         print(f"3 runs of 3 tasks ended {took:.1f} s after the last of {chaos.kills.total()} kills")
+
+
+async def test_what_is_sealed_in_a_cancelled_run_is_on_record_though_all_its_workers_are_killed(tmp_path: Path) -> None:
+    async with pipeline(tmp_path, seed=6, flow=FLOW) as chaos:
+        run = await chaos.start(0)
+        await sealed(chaos, 1)
+        for worker in chaos.user_workers:
+            worker.kill()
+        await chaos.cancel(run)
+        await chaos.ended(within_s=300)
+        await chaos.check()
+        tasks = {row["task_key"]: row["state"] for row in await chaos.rows("tasks")}
+        notes = await chaos.rows("x_notes")
+        noted = {row["task_key"] for row in notes if row["note"] == SEALED or "succeeded" in (row["detail"] or "")}
+        store = ScopedStore(chaos.appends.store, SCOPE)
+        found = {key for key in tasks if await read_seal(store, run, key) is not None}
+        assert found, "nothing was sealed"
+        assert noted == {key for key in found if tasks[key] != "SUCCEEDED"}
 
 
 async def test_attempts_that_overlap_write_once(tmp_path: Path) -> None:
