@@ -36,12 +36,13 @@ from springline.paths import Scope
 from springline.projection.rows import BackfillRow, RunKeyRow, RunRow
 from springline.projection.schema import FINISHED_RUN
 from springline.published.reader import PublishedReader
+from springline.published.snapshot import StateSnapshot
 from springline.runs.backfilled import TABLES as TABLES_OF_BACKFILLS
 from springline.runs.backfilled import open_backfills
 from springline.runs.launching import active_runs, asked_for, is_of_a_backfill, kept_free
 from springline.runs.loading import is_held
 from springline.runs.untold import TABLES as TABLES_OF_UNTOLD
-from springline.runs.untold import untold_runs
+from springline.runs.untold import untold_runs, was_cancelled_lately
 from springline.schedules.overdue import StandingSchedules, standing_schedules
 from springline.schedules.reading import TABLES
 from springline.sensors.reading import TABLES as TABLES_OF_SENSORS
@@ -138,7 +139,7 @@ async def look(
         opened = await workflows.open_runs(scope)
     except CannotList as error:
         trouble.append(f"workflows of ended runs were not looked for: {error}")
-    snapshot = await reader.snapshot(scope, sorted({*TABLES, *TABLES_OF_BACKFILLS, *TABLES_OF_UNTOLD}))
+    snapshot = await reader.snapshot(scope, sorted({*TABLES, *TABLES_OF_BACKFILLS}))
     active = await asyncio.to_thread(active_runs, snapshot)
     room = max(0, most_active - len(active))
     waiting, _ = await asyncio.to_thread(asked_for, snapshot, None)
@@ -158,13 +159,14 @@ async def look(
         await register(store, scope)
     lost, deployed_ms = await _lost_sensors(workflows, scope, manifest, trouble)
     backfills = await asyncio.to_thread(open_backfills, snapshot)
+    untold = await _untold_runs(store, reader, snapshot, scope, order.now_ms)
     seen = SeenWorkspace(
         active=await _seen(workflows, scope, active, {one.run_id for one in opened}, trouble),
         without_run=[_without_run(one, rows[one.run_id]) for one in others],
         waiting=len(waiting),
         waiting_since_ms=_oldest_ms(waiting),
         room=room,
-        untold=await _untold(workflows, scope, await untold_runs(store, snapshot, scope, order.now_ms), opened),
+        untold=await _untold(workflows, scope, untold, opened),
         backfills=await _backfills(workflows, scope, backfills),
         held=is_held(snapshot),
         pending=pending,
@@ -215,6 +217,14 @@ async def _backfills(workflows: RepairedWorkflows, scope: Scope, found: Sequence
         for one, is_open in zip(found, are_open, strict=True)
         if not is_open
     ]
+
+
+async def _untold_runs(
+    store: ObjectStore, reader: PublishedReader, snapshot: StateSnapshot, scope: Scope, now_ms: int
+) -> dict[str, int]:
+    if not await asyncio.to_thread(was_cancelled_lately, snapshot, now_ms):
+        return {}
+    return await untold_runs(store, await reader.snapshot(scope, TABLES_OF_UNTOLD), scope, now_ms)
 
 
 async def _untold(

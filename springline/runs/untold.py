@@ -12,7 +12,7 @@ from springline.control.runs.standing import node_of
 from springline.deployed.reading import ManifestReader
 from springline.paths import Scope
 from springline.projection.rows import RunRow, TaskRow
-from springline.projection.schema import CANCELLED, FINISHED_RUN, TASKS
+from springline.projection.schema import CANCELLED, FINISHED_RUN, RUNS, TASKS
 from springline.published.lists import all_of, equals, later
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import is_of_a_manifest
@@ -26,6 +26,17 @@ LOOKED_BACK_MS: Final = 60 * 60_000
 """Tasks that were cancelled longer ago are not looked at."""
 MOST_RUNS: Final = 100
 """Of one look."""
+
+
+def was_cancelled_lately(snapshot: StateSnapshot, now_ms: int) -> bool:
+    """Say whether a run was asked to be cancelled whose tasks are to be looked at: else nobody needs their tables.
+
+    It needs the table of runs alone, which are a small part of what tasks are.
+    """
+    since = new_ulid(None, max(0, now_ms - LOOKED_BACK_MS), 0)
+    wanted = all_of([equals(RUNS, "cancel_requested", [True]), later(RUNS, "row_version", since)])
+    assert wanted is not None
+    return next(iter(snapshot["runs"].select(wanted)), None) is not None
 
 
 def is_told(snapshot: StateSnapshot, task: TaskRow) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from springline.control.repair import (
     FOLDED_LATE_MS,
     SCHEDULES_LATE_MS,
@@ -16,8 +18,9 @@ from springline.control.runs.apart import UNTOLD_MS
 from springline.definitions.manifest import ScheduleDefinition
 from springline.deployed.deploying import deploy
 from springline.deployed.register import registered
-from springline.paths import orchestration_round, relative_path
+from springline.paths import Scope, orchestration_round, relative_path
 from springline.published.reader import PublishedReader
+from springline.published.snapshot import StateSnapshot
 from springline.repairing import OpenWorkflow, look, make_repair
 from springline.runs.untold import LOOKED_BACK_MS
 from springline.storage.memory import MemoryStore
@@ -165,6 +168,36 @@ async def test_ended_runs_with_an_attempt_of_untold_end_are_found_but_for_worker
     assert await found(LOOKED_BACK_MS + 10 * 60_000) == []
     workflows.open = [OpenWorkflow("run_1", "w", cancelled_ms + 10 * 60_000)]
     assert await found(10 * 60_000) == []
+
+
+class Reading(PublishedReader):
+    """Notes which tables are asked for."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.asked: set[str] = set()
+
+    async def snapshot(self, scope: Scope, names: Collection[str]) -> StateSnapshot:
+        self.asked |= set(names)
+        return await super().snapshot(scope, names)
+
+
+async def test_tasks_are_read_only_where_a_run_was_cancelled_lately() -> None:
+    """A workspace may have a million of them, and Repair looks each minute."""
+    store, workflows = MemoryStore(), LocalWorkflows()
+    run = Run(store)
+    await run.append(ask(1, triggered("r"), planned("r", "a")))
+
+    async def asked(after_ms: int = 0) -> set[str]:
+        reader = Reading(store)
+        order = RepairLookOrder(tenant=SCOPE.tenant, workspace=SCOPE.workspace, now_ms=run.now_ms + after_ms)
+        await look(store, reader, workflows, order, most_active=100)
+        return reader.asked & {"tasks", "x_attempts", "x_notes"}
+
+    assert await asked() == set()
+    await run.append(ask(2, {"type": "run_cancel_requested", "run_id": "r", "requested_by": "ada"}))
+    assert await asked() == {"tasks", "x_attempts", "x_notes"}
+    assert await asked(LOOKED_BACK_MS + 60_000) == set()
 
 
 async def look_at(place: Place, workflows: LocalWorkflows, now_ms: int) -> RepairLook:
