@@ -51,18 +51,22 @@ def select(terms: Sequence[str]) -> list[str]:
 
 @dataclass
 class Source:
-    """What a sensor watches. `keyed`: its requests have run keys; `configured`: and a config."""
+    """What a sensor watches. `keyed`: its requests have run keys; `configured`: and a config.
+
+    `names_all`: it keeps no cursor, and asks for all that is there each time.
+    """
 
     name: str
     keyed: bool
     configured: bool
     deployed: DeployedSensor
+    names_all: bool = False
     items: list[str] = field(default_factory=list)
 
     def find(self, view: SensorView, dice: random.Random) -> EvaluationAnswer:
         """Call the function: it reads behind the cursor, as far as a die says."""
-        at = int(view.cursor or 0)
-        new = self.items[at : at + dice.randint(1, 4)]
+        at = 0 if self.names_all else int(view.cursor or 0)
+        new = self.items if self.names_all else self.items[at : at + dice.randint(1, 4)]
         # Whether a request has a config is the item's own affair, whoever asks.
         requests = [
             AskedRun(
@@ -72,7 +76,8 @@ class Source:
             )
             for item in new
         ]
-        return EvaluationAnswer(requests=requests, cursor=str(at + len(new)) if new else None)
+        moves = bool(new) and not self.names_all
+        return EvaluationAnswer(requests=requests, cursor=str(at + len(new)) if moves else None)
 
 
 def hash_of(item: str) -> int:
@@ -105,6 +110,7 @@ class SensorWorld:
             Source("keyed", True, False, deployed("keyed")),
             Source("configured", True, True, deployed("configured")),
             Source("keyless", False, False, deployed("keyless")),
+            Source("naming", True, True, deployed("naming"), names_all=True),
         ]
         self.pushed: list[str] = []
         self.taken: set[str] = set()
@@ -237,7 +243,7 @@ class SensorWorld:
             self.evaluators.append(Evaluator())
 
     def operate(self) -> None:
-        name = self.dice.choice(["keyed", "configured", "keyless", "hook"])
+        name = self.dice.choice(["keyed", "configured", "keyless", "naming", "hook"])
         change = self.dice.choice(["paused", "resumed", "reset", "cursor_set"])
         if change in ("reset", "cursor_set") and name in ("keyless", "hook"):
             # Setting back one whose requests have no keys asks for runs again: operators mean that.
@@ -293,7 +299,7 @@ class SensorWorld:
         self._hold(False)
         while self.late:
             self.send_late()
-        for name in ("keyed", "configured", "keyless", "hook"):
+        for name in ("keyed", "configured", "keyless", "naming", "hook"):
             self._operate(name, "resumed")
         self.evaluators = [Evaluator()]
         for _ in range(4_000):
@@ -307,7 +313,10 @@ class SensorWorld:
         left = [f"message {row[1]}" for row in snapshot["x_messages"]]
         for source in self.sources:
             view = sensor_view(snapshot, source.deployed)
-            if int(view.cursor or 0) < len(source.items):
+            if source.names_all:
+                asked = self.ledger.state.first_requests.rows
+                left += [item for item in source.items if f"sensor:{source.name}:{item}" not in asked]
+            elif int(view.cursor or 0) < len(source.items):
                 left.append(f"{source.name} at {view.cursor} of {len(source.items)}")
         return left
 
@@ -327,6 +336,8 @@ class SensorWorld:
         for source in self.sources:
             for item in source.items:
                 assert asked[item], f"{item} was lost"
+                if source.names_all:
+                    assert asked[item] == 1, f"{item} is on record {asked[item]} times"
                 if source.keyed:
                     assert f"sensor:{source.name}:{item}" in runs, f"{item} has no run"
                 else:

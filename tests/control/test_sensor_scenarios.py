@@ -89,14 +89,16 @@ def test_a_sensor_that_names_all_that_is_there_each_time_records_what_is_new() -
     assert (new.decision.outcome, new.decision.run_count) == (EvaluationOutcome.TRIGGERED, 1)
     assert new.decision.message == "2 runs that it asks for were asked for before"
     assert watched.append(new.events) is None
-    moved = watched.conclude(watched.view(), "a", "b", "c", cursor="3")
-    assert moved.decision.outcome is EvaluationOutcome.NO_NEW_DATA
-    assert watched.append(moved.events) is None
-    assert watched.view().cursor == "3"
     assert watched.keys() == {f"sensor:files:{key}": 1 for key in "abc"}
     # A poll without a key asks for a run each time it is made.
     assert watched.append(watched.conclude(watched.view(), "a", None).events) is None
     assert len(watched.keys()) == 4
+    # What moves the cursor is recorded whole: people are told that the key was asked for before.
+    moved = watched.conclude(watched.view(), "a", "b", "c", cursor="3")
+    assert (moved.decision.outcome, moved.decision.run_count) == (EvaluationOutcome.TRIGGERED, 3)
+    assert watched.append(moved.events) is None
+    assert watched.view().cursor == "3"
+    assert len(watched.ledger.state.run_keys.rows) == 4
 
 
 def test_another_request_under_a_key_that_is_taken_is_on_record_as_a_conflict_once() -> None:

@@ -116,6 +116,10 @@ def _what_is_new_beside_what_is_known_is_left_out(patch: pytest.MonkeyPatch) -> 
     )
 
 
+def _what_is_known_is_asked_for_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(deciding, "_without_known", lambda answer, asked, _known: (answer, list(asked)))
+
+
 def _messages_together_are_read_on_the_first_ones_cursor(patch: pytest.MonkeyPatch) -> None:
     original = deciding.conclude_each
 
@@ -134,6 +138,7 @@ def _messages_together_are_read_on_the_first_ones_cursor(patch: pytest.MonkeyPat
 
 
 MUTANTS: dict[str, Mutant] = {
+    "what is known is asked for again": _what_is_known_is_asked_for_again,
     "what is new beside what is known is left out": _what_is_new_beside_what_is_known_is_left_out,
     "messages together are read on the first one's cursor": _messages_together_are_read_on_the_first_ones_cursor,
     "an operator's cursor counts for nothing": _an_operators_cursor_counts_for_nothing,

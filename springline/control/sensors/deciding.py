@@ -77,8 +77,8 @@ def conclude(
 ) -> Concluded:
     """Return what becomes of what an evaluation found.
 
-    A poll that asks once more for what it has asked for before has found nothing: many sensors name all that is there,
-    each time, and leave it to the run keys that it is made once.
+    A poll that keeps its cursor and asks once more for what it has asked for before has found nothing: many sensors
+    name all that is there, each time, and leave it to the run keys that it is made once.
 
     Args:
         view: the sensor as it was when the evaluation began.
@@ -96,12 +96,12 @@ def conclude(
     except _Unfit as unfit:
         wrong = EvaluationAnswer(error=str(unfit), category="USER_CODE", reason_code=unfit.reason_code)
         return _failed(view, wrong, memory, began_ms)
-    if before and view.message is None:
+    moved = answer.cursor is not None and answer.cursor != view.cursor
+    if before and view.message is None and not moved:
         answer, requests = _without_known(answer, requests, before)
     quiet = nothing_found(view, answer, memory, began_ms)
     if quiet is not None:
         return Concluded(quiet.decision, quiet.memory)
-    moved = answer.cursor is not None and answer.cursor != view.cursor
     found = SensorDecision(
         at_ms=began_ms,
         outcome=EvaluationOutcome.TRIGGERED if requests else EvaluationOutcome.NO_NEW_DATA,
