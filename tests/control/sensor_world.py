@@ -333,11 +333,14 @@ class SensorWorld:
         for one in requests:
             if one.partition_selection and keys[one.run_key]:
                 asked[one.partition_selection[0]] += 1
+        evaluations = [event.data for event in self.ledger.events if isinstance(event.data, SensorEvaluated)]
+        found = [run for one in evaluations for run in one.run_requests]
+        told = Counter(item for run in found for item in run.partition_selection or ())
         for source in self.sources:
             for item in source.items:
                 assert asked[item], f"{item} was lost"
                 if source.names_all:
-                    assert asked[item] == 1, f"{item} is on record {asked[item]} times"
+                    assert told[item] == 1, f"{item} is on record in {told[item]} evaluations"
                 if source.keyed:
                     assert f"sensor:{source.name}:{item}" in runs, f"{item} has no run"
                 else:
