@@ -55,10 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     proofs.leave_out(items)
 
 
+def pytest_collection() -> None:
+    """Let no garbage be looked for while tests are collected: nearly all that is made then stays to the end."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Have the collector of garbage pass over what collection left, which stays to the end: hundreds of megabytes."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
