@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import Request, Response
@@ -86,6 +87,7 @@ async def metrics(deps: FromDeps) -> Response:
     return Response(generate_latest(deps.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
+@cache
 def installed_version() -> str:
     """Return the version of the installed package, `unknown` in a bare checkout."""
     try:

@@ -148,13 +148,11 @@ def _is_many(kind: Any) -> bool:
 
 
 def _described_by(query: Mapping[tuple[str, str], Mapping[str, bool]]) -> _Described:
-    paths = {template: compile_path(template)[0] for template, _ in query}
-    before = {
-        template: [
-            other
-            for other in paths
-            if other.count("{") < template.count("{") and pattern.fullmatch(other.replace("{", "").replace("}", ""))
-        ]
-        for template, pattern in paths.items()
-    }
+    paths = {template: compile_path(template)[0] for template in dict.fromkeys(template for template, _ in query)}
+    # The number of each template's names, and a path that the template itself matches.
+    samples = [(other, other.count("{"), other.replace("{", "").replace("}", "")) for other in paths]
+    before = {}
+    for template, pattern in paths.items():
+        names = template.count("{")
+        before[template] = [other for other, count, path in samples if count < names and pattern.fullmatch(path)]
     return _Described(query, paths, {template: others for template, others in before.items() if others})
