@@ -237,8 +237,9 @@ def _offset(zone: ZoneInfo, instant: int) -> int:
 
 def _offset_at(zone: ZoneInfo, wall: int, fold: int) -> int:
     """Return how far the clock is ahead of UTC when it shows `wall`, for the first or the second time."""
-    shown = (_NAIVE_EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone, fold=fold)
-    return _seconds(shown.utcoffset())
+    shown = _NAIVE_EPOCH + timedelta(seconds=wall)
+    # The zone is asked itself: it wants no datetime that has it, and making one takes as long as the answer.
+    return _seconds(zone.utcoffset(shown.replace(fold=fold) if fold else shown))
 
 
 def _seconds(offset: timedelta | None) -> int:

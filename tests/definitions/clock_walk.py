@@ -89,9 +89,9 @@ def _fires(line: Line, zone: ZoneInfo, at: int) -> bool:
 
 
 def _offset(zone: ZoneInfo, at: int) -> int:
-    found = datetime.fromtimestamp(at, UTC).astimezone(zone).utcoffset()
+    found = datetime.fromtimestamp(at, zone).utcoffset()
     assert found is not None
-    return round(found.total_seconds())
+    return found.days * 86_400 + found.seconds
 
 
 def transitions(zone_name: str, begin: int, end: int, step: int = 6 * 3600) -> Iterator[int]:
