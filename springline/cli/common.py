@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from springline.cli.documents import DocumentVerdict, Listing, emit, emit_listing
+from springline.cli.documents import DocumentVerdict, emit_verdict
 from springline.cli.grid import Format
 from springline.cli.session import session
 from springline.errors import Code, refused
@@ -95,10 +95,7 @@ def prepared(command: Callable[..., Any], *, with_profile: bool = True) -> Calla
         if said is None:
             return
         verdict = said if isinstance(said, DocumentVerdict) else DocumentVerdict(said, EXIT_DONE)
-        if isinstance(verdict.document, Listing):
-            emit_listing(verdict.document)
-        else:
-            emit(verdict.document)
+        emit_verdict(verdict)
         if verdict.code != EXIT_DONE:
             raise typer.Exit(verdict.code)
 

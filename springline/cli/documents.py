@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from springline.bounds import steers_no_terminal
 from springline.cli.grid import Format, csv_of_document, csv_text, table_text
 from springline.cli.session import session
-from springline.errors import Code, refused
+from springline.errors import Code, Refused, refused
+from springline.exits import EXIT_DONE
 
 Document = Mapping[str, Any] | BaseModel
 
@@ -102,6 +103,28 @@ def emit_listing(listing: Listing) -> None:
         write_out(table_text(listing.names, listing.rows))
     if listing.note is not None:
         hint(listing.note)
+
+
+def emit_verdict(verdict: DocumentVerdict) -> None:
+    """Print the document of `verdict`, or the field of it that the user chose.
+
+    A finding that is not the expected one may be told by a document without that field: all of it is then written to
+    standard error, so that the caller sees what is wrong, and the exit code stays the verdict's.
+
+    Raises `Refused` (INVALID_REQUEST) if there is no such field in the document of a command that found all well.
+    """
+    listed = verdict.document
+    try:
+        if isinstance(listed, Listing):
+            emit_listing(listed)
+        else:
+            emit(listed)
+    except Refused as error:
+        if verdict.code == EXIT_DONE or error.refusal.field != "--field":
+            raise
+        document: Any = listed.document() if isinstance(listed, Listing) else listed
+        plain = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
+        print(rendered(plain), file=sys.stderr, flush=True)
 
 
 def rendered(plain: Any, *, compact: bool = False) -> str:

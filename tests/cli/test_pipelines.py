@@ -79,6 +79,10 @@ def test_everything_that_is_wrong_is_told_at_once(cli: Cli) -> None:
     ]
     assert found["problems"][2]["remedy"] == "Did you mean raw_flights?"
     assert cli("validate", "broken.py", "--field", "problems.0.message").stdout == "has the unknown option retires\n"
+    for command in ("validate", "materialize"):
+        elsewhere = cli(command, "broken.py", "--field", "assets.9.output")
+        assert (elsewhere.code, elsewhere.stdout) == (2, "")
+        assert json.loads(elsewhere.stderr)["problems"] == found["problems"]
     csv = cli("validate", "broken.py", "-o", "csv").stdout.splitlines()
     assert csv[0] == "file,line,asset,message,remedy"
     assert len(csv) == 4
