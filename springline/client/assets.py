@@ -8,7 +8,6 @@ from typing import Any
 from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/assets"
-_PAGE = 1_000
 
 Json = dict[str, Any]
 
@@ -31,10 +30,4 @@ class AssetsOfWorkspace:
 
     def list(self, location: str | None = None) -> Iterator[Json]:
         """Yield the assets of the workspace, or of one code location, by key: `asset` as in `get`, and `dependents`."""
-        parameters: dict[str, Any] = {"limit": _PAGE} | ({} if location is None else {"location": location})
-        while True:
-            page = self._api.call("GET", _ROOT, params=parameters)
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]
+        return self._api.items(_ROOT, location=location)

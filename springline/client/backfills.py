@@ -11,7 +11,6 @@ import uuid_utils
 from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/backfills"
-_PAGE = 1_000
 _OVER: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 _PAUSE_S: Final = 1.0
 
@@ -84,12 +83,12 @@ class BackfillsOfWorkspace:
 
     def list(self, *, state: str | None = None) -> Iterator[Json]:
         """Yield the backfills of the workspace with their `progress`, in the order of their ids."""
-        return self._pages(_ROOT, {} if state is None else {"state": state})
+        return self._api.items(_ROOT, state=state)
 
     def chunks(self, backfill_id: str, *, outcome: str | None = None) -> Iterator[Json]:
         """Yield a backfill's chunks in the order of their ids; `outcome`: succeeded, failed or cancelled."""
         path = f"{_ROOT}/{segment(backfill_id, 'backfill_id')}/chunks"
-        return self._pages(path, {} if outcome is None else {"outcome": outcome})
+        return self._api.items(path, outcome=outcome)
 
     def wait(self, backfill_id: str, *, timeout_s: float | None = None) -> Json:
         """Wait until a backfill and its runs have ended, or `timeout_s` seconds, and return it as `get` does."""
@@ -120,12 +119,3 @@ class BackfillsOfWorkspace:
 
     def _verb(self, backfill_id: str, verb: str, body: Json) -> Json:
         return self._api.call("POST", f"{_ROOT}/{segment(backfill_id, 'backfill_id')}/{verb}", body=body or None)
-
-    def _pages(self, path: str, filters: Json) -> Iterator[Json]:
-        parameters: Json = {"limit": _PAGE} | filters
-        while True:
-            page = self._api.call("GET", path, params=parameters)
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]

@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +17,8 @@ from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError, 
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 3.0
+PAGE = 1_000
+"""Things of one page of a list, unless the caller says otherwise."""
 
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -97,6 +99,24 @@ class ApiClient:
         """
         answer: dict[str, Any] = self._answered(method, path, body, headers, params).json()
         return answer
+
+    def pages(self, path: str, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list, each fetched when it is asked for. Filters that are None are left out.
+
+        Raises as `call`.
+        """
+        parameters = {"limit": PAGE} | {name: value for name, value in filters.items() if value is not None}
+        while True:
+            page = self.call("GET", path, params=parameters)
+            yield page
+            if page["next_cursor"] is None:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
+    def items(self, path: str, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list; as `pages`."""
+        for page in self.pages(path, **filters):
+            yield from page["items"]
 
     def text(self, path: str, params: Mapping[str, Any]) -> str:
         """Return what a route answers that is no JSON; raises as `call`."""

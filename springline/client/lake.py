@@ -26,7 +26,6 @@ from springline.errors import Code, refused
 
 logger = logging.getLogger("springline.client")
 
-_PAGE = 1_000
 _SEEN_SOON_S = 0.2
 
 
@@ -94,16 +93,11 @@ class Springline:
 
         Pages are fetched during the iteration. A damaged registry entry is logged.
         """
-        parameters: dict[str, Any] = {"limit": _PAGE, "name_prefix": name_prefix}
-        while True:
-            page = self._api.call("GET", "/api/v1/delta/tables", params=parameters)
+        for page in self._api.pages("/api/v1/delta/tables", name_prefix=name_prefix):
             for damaged in page["damaged"]:
                 logger.warning("registry entry %s is damaged: %s", damaged["object"], damaged["problem"])
             for one in page["items"]:
                 yield self.table(one["name"] or one["table_id"])
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]
 
     def create_table(
         self,

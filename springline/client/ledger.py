@@ -12,7 +12,6 @@ from springline.keys import check_key
 from springline.ledger.request import AppendMode, AppendOutcome
 
 _ROOT = "/api/v1"
-_PAGE = 1_000
 
 Json = dict[str, Any]
 
@@ -141,13 +140,7 @@ class LedgerState:
         return self._api.call("GET", route, params={name: value for name, value in about.items() if value is not None})
 
     def _rows(self, route: str, filters: Mapping[str, Any]) -> Iterator[Json]:
-        parameters: Json = {"limit": _PAGE, **{name: value for name, value in filters.items() if value is not None}}
-        while True:
-            page = self._api.call("GET", f"{_ROOT}/{route}", params=parameters)
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]
+        return self._api.items(f"{_ROOT}/{route}", **filters)
 
 
 def _event(one: Mapping[str, Any]) -> Json:

@@ -10,7 +10,6 @@ import uuid_utils
 from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/schedules"
-_PAGE = 1_000
 
 Json = dict[str, Any]
 
@@ -81,13 +80,7 @@ class SchedulesOfWorkspace:
 
     def ticks(self, schedule_id: str, **filters: Any) -> Iterator[Json]:
         """Yield what became of its instants: filters `status`, `since`, `until`. Pages are fetched meanwhile."""
-        parameters: Json = {"limit": _PAGE, **{name: value for name, value in filters.items() if value is not None}}
-        while True:
-            page = self._api.call("GET", _path(schedule_id, "ticks"), params=parameters)
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]
+        yield from self._api.items(_path(schedule_id, "ticks"), **filters)
 
 
 def _path(schedule_id: str, *below: str) -> str:

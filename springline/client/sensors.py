@@ -10,7 +10,6 @@ import uuid_utils
 from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/sensors"
-_PAGE = 1_000
 
 Json = dict[str, Any]
 
@@ -26,13 +25,7 @@ class SensorsOfWorkspace:
 
     def list(self) -> Iterator[Json]:
         """Yield the sensors by id: `definition`, `cursor`, `paused`, `messages` that wait. Pages come as needed."""
-        parameters: Json = {"limit": _PAGE}
-        while True:
-            page = self._api.call("GET", _ROOT, params=parameters)
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]
+        return self._api.items(_ROOT)
 
     def get(self, sensor_id: str) -> Json:
         """Return a `sensor` and what it is `doing`, with its last decisions."""

@@ -76,7 +76,7 @@ def test_an_answer_of_an_older_api_tells_of_no_refused_event(lake: Springline) -
 
 def test_lists_are_read_page_by_page(lake: Springline, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.ledger.append([run_triggered(f"run-{number}") for number in range(7)])
-    monkeypatch.setattr("springline.client.ledger._PAGE", 3)
+    monkeypatch.setattr("springline.client.http.PAGE", 3)
     assert [run["run_id"] for run in lake.state.runs()] == [f"run-{number}" for number in range(7)]
 
 
