@@ -24,7 +24,7 @@ from springline.control.sensors.messages import (
     SensorView,
     WaitingMessage,
 )
-from springline.control.sensors.polling import nothing_found
+from springline.control.sensors.polling import keeps_cursor, nothing_found
 from springline.definitions.cursors import problem_of_cursor
 from springline.definitions.limits import MAX_RUN_REQUESTS
 from springline.definitions.selection import BadSelection
@@ -86,7 +86,7 @@ def conclude(
         memory: what the workflow knew then.
         began_ms: when it began.
         select: makes assets of terms, by the manifest of the view.
-        before: what a poll is known to have asked for, on the state of the view.
+        before: what is on record under the keys of `run_keys_of`, on the state of the view.
     """
     if answer.error is not None:
         return _failed(view, answer, memory, began_ms)
@@ -96,8 +96,7 @@ def conclude(
     except _Unfit as unfit:
         wrong = EvaluationAnswer(error=str(unfit), category="USER_CODE", reason_code=unfit.reason_code)
         return _failed(view, wrong, memory, began_ms)
-    moved = answer.cursor is not None and answer.cursor != view.cursor
-    if before and view.message is None and not moved:
+    if before:
         answer, requests = _without_known(answer, requests, before)
     quiet = nothing_found(view, answer, memory, began_ms)
     if quiet is not None:
@@ -108,7 +107,7 @@ def conclude(
         message=answer.skip_reason,
         message_id=None if view.message is None else view.message.message_id,
         cursor_before=view.cursor,
-        cursor_after=answer.cursor if moved else view.cursor,
+        cursor_after=view.cursor if keeps_cursor(answer, view) else answer.cursor,
     )
     kept = SensorMemory(last_ms=began_ms, more=answer.more)
     status: EvalStatus = EvalTriggered() if requests else EvalNoNewData()
@@ -194,8 +193,11 @@ def refused_as_error(
 
 
 def run_keys_of(view: SensorView, answer: EvaluationAnswer) -> list[str]:
-    """Return the run keys that a poll names, of which may be known what was asked for under them; none of a message."""
-    if answer.error is not None or view.message is not None:
+    """Return the run keys of which is to be known what was asked for under them: those of a poll that keeps its cursor.
+
+    What fails, moves the cursor or answers a message is recorded whole.
+    """
+    if answer.error is not None or view.message is not None or not keeps_cursor(answer, view):
         return []
     named = (one.run_key for one in answer.requests[:MAX_RUN_REQUESTS] if one.run_key is not None)
     return list(dict.fromkeys(sensor_run_key(view.sensor_id, one) for one in named))

@@ -81,11 +81,16 @@ class QuietPoll:
     memory: SensorMemory
 
 
+def keeps_cursor(answer: EvaluationAnswer, order: EvaluationOrder | SensorView) -> bool:
+    """Say whether an evaluation keeps the cursor that it was made with."""
+    return answer.cursor is None or answer.cursor == order.cursor
+
+
 def is_quiet(answer: EvaluationAnswer, order: EvaluationOrder | SensorView) -> bool:
     """Say whether a poll found nothing and keeps the cursor that it was made with."""
     if answer.error is not None or answer.requests or order.message is not None:
         return False
-    return answer.cursor is None or answer.cursor == order.cursor
+    return keeps_cursor(answer, order)
 
 
 def nothing_found(view: SensorView, answer: EvaluationAnswer, memory: SensorMemory, began_ms: int) -> QuietPoll | None:
