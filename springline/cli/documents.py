@@ -63,7 +63,7 @@ def emit(document: Document, *, compact: bool = False, field: str | None = None)
 
     Raises `Refused` (INVALID_REQUEST) if there is no such field; nothing is printed then.
     """
-    plain: Any = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
+    plain = _plain(document)
     here = session()
     field, compact = field or here.field, compact or here.compact
     if field is not None:
@@ -122,9 +122,12 @@ def emit_verdict(verdict: DocumentVerdict) -> None:
     except Refused as error:
         if verdict.code == EXIT_DONE or error.refusal.field != "--field":
             raise
-        document: Any = listed.document() if isinstance(listed, Listing) else listed
-        plain = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
-        print(rendered(plain), file=sys.stderr, flush=True)
+        whole = _plain(listed.document() if isinstance(listed, Listing) else listed)
+        print(rendered(whole), file=sys.stderr, flush=True)
+
+
+def _plain(document: Document) -> Any:
+    return document.model_dump(mode="json") if isinstance(document, BaseModel) else document
 
 
 def rendered(plain: Any, *, compact: bool = False) -> str:

@@ -193,7 +193,7 @@ class CheckDefinition(StrictDefinition):
 
 JsonKind = Literal["null", "boolean", "number", "string", "array", "object"]
 """What a JSON value may be."""
-_FieldName = Annotated[
+_ModelName = Annotated[
     str,
     Field(min_length=1, max_length=MAX_MODEL_FIELD_NAME, json_schema_extra=_LINE),
     AfterValidator(bounds.check_line),
@@ -211,7 +211,7 @@ def _valid_json(text: str) -> str:
 class ConfigField(StrictDefinition):
     """A field of what the config of an asset or a task takes."""
 
-    name: _FieldName = Field(description="As the JSON of a run's config has it.")
+    name: _ModelName = Field(description="As the JSON of a run's config has it.")
     type: Annotated[
         str,
         Field(min_length=1, max_length=MAX_MODEL_FIELD_TYPE, json_schema_extra=_LINE),
@@ -235,7 +235,7 @@ class ConfigField(StrictDefinition):
         "function, is long or is no JSON.",
     )
     description: Annotated[str, Field(max_length=MAX_MODEL_FIELD_DESCRIPTION)] | None = None
-    also: Annotated[list[_FieldName], Field(max_length=MAX_MODEL_FIELD_NAMES)] = Field(
+    also: Annotated[list[_ModelName], Field(max_length=MAX_MODEL_FIELD_NAMES)] = Field(
         default_factory=list, description="Further names of the config that it is read from."
     )
     refuses: Annotated[list[JsonKind], Field(max_length=6)] = Field(
@@ -248,11 +248,7 @@ class ConfigDefinition(StrictDefinition):
 
     model_config = ConfigDict(json_schema_extra=bounds.judged(f"At most {MAX_MODEL_BYTES // 1024} KiB as JSON."))
 
-    model: Annotated[
-        str,
-        Field(min_length=1, max_length=MAX_MODEL_FIELD_NAME, json_schema_extra=_LINE),
-        AfterValidator(bounds.check_line),
-    ] = Field(description="The model's name.")
+    model: _ModelName = Field(description="The model's name.")
     fields: Annotated[list[ConfigField], Field(max_length=MAX_MODEL_FIELDS)]
     forbids_others: StrictBool = Field(
         default=False, description="Whether it refuses names of the config that are none of its fields'."

@@ -20,7 +20,7 @@ from springline.explaining.story import (
     lasted,
     unknown,
 )
-from springline.explaining.tasks import TASK_TABLES, notes_of, run_and_task, said_of
+from springline.explaining.tasks import TASK_TABLES, notes_of, run_and_task, words_apart
 from springline.explaining.waits import attempts_of, read_waits
 from springline.ledger.envelope import Event
 from springline.projection.rows import AttemptRow, NoteRow, TaskRow
@@ -69,8 +69,9 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     mine = [one for one in ended if one.attempt == number]
     why = _why(ended, number)
     steps = [explain_task(task.run_id, task.task_key)]
+    notes = notes_of(rows, task, number)
     if mine:
-        return _ended(mine[-1], why, notes_of(rows, task, number), steps)
+        return _ended(mine[-1], why, notes, steps)
     if task.attempt == number and task.state == RUNNING:
         began = "" if task.started_at is None else f", since {ago(task.started_at, question.now_ms)}"
         beat = (
@@ -79,9 +80,8 @@ def _answer(evidence: Evidence, question: Question) -> Account:
             else f"; its last heartbeat: {ago(task.last_heartbeat_at, question.now_ms)}"
         )
         return Account(Verdict.UNDER_WAY, f"{why} It is being made{began}{beat}.", next_steps=steps)
-    apart = [one for one in notes_of(rows, task, number) if one.note != METADATA]
-    if apart:
-        text = f"{why} No end of it is its task's: {said_of(apart)}."
+    if apart := words_apart(notes):
+        text = f"{why} No end of it is its task's: {apart}."
         return Account(_ENDS.get(task.state, Verdict.NO_RECORD), text, next_steps=steps)
     if task.attempt == number and task.state == CANCELLED and is_of_a_manifest(run.code_version):
         text = f"{why} Its run was cancelled before anybody told that it had begun, and nothing tells how it ended."
@@ -122,8 +122,8 @@ def _ended(row: AttemptRow, why: str, notes: list[NoteRow], steps: list[str]) ->
     for note in notes:
         if note.note == METADATA:
             told = metadata_in(note.detail)
-    if apart := [one for one in notes if one.note != METADATA]:
-        text += f" Noted: {said_of(apart)}."
+    if apart := words_apart(notes):
+        text += f" Noted: {apart}."
     if told:
         text += f" It told {short_message(', '.join(f'{name}={_shown(value)}' for name, value in told.items()))}."
     return Account(_ENDS.get(row.outcome, Verdict.SKIPPED), text, row.reason_code, next_steps=steps)

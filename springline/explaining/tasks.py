@@ -148,8 +148,8 @@ def _ended(rows: StateSnapshot, run: RunRow, task: TaskRow) -> Account:
         text += f" It used {used} of its {retries} retries." if retries else " It has no retries."
     if lost:
         text += f" {lost} attempt(s) were lost with their worker or their workflow, and do not count as retries."
-    if task.state != SUCCEEDED and (apart := [one for one in notes_of(rows, task) if one.note != METADATA]):
-        text += f" Noted: {said_of(apart)}."
+    if task.state != SUCCEEDED and (apart := words_apart(notes_of(rows, task))):
+        text += f" Noted: {apart}."
     steps = [] if task.state == SUCCEEDED else [f"springline run rerun {run.run_id} --failed"]
     return Account(_ENDS[task.state], text, code, next_steps=steps)
 
@@ -160,9 +160,10 @@ def notes_of(rows: StateSnapshot, task: TaskRow, number: int | None = None) -> l
     return [one for one in found if number is None or one.attempt == number]
 
 
-def said_of(notes: Sequence[NoteRow]) -> str:
-    """Return notes in words."""
-    return "; ".join(f"attempt {one.attempt}: {note_words(one.run_id, one.note, one.detail)}" for one in notes)
+def words_apart(notes: Sequence[NoteRow]) -> str:
+    """Return notes in words, but what functions have told; empty if there are none."""
+    apart = [one for one in notes if one.note != METADATA]
+    return "; ".join(f"attempt {one.attempt}: {note_words(one.run_id, one.note, one.detail)}" for one in apart)
 
 
 TASKS: Final = Subject("task", ("task",), TASK_TABLES, _aim, _answer)

@@ -12,9 +12,9 @@ from springline.control.runs.standing import node_of
 from springline.deployed.reading import ManifestReader
 from springline.paths import Scope
 from springline.projection.rows import RunRow, TaskRow
-from springline.projection.schema import CANCELLED, FINISHED_RUN, RUNS, TASKS
+from springline.projection.schema import CANCELLED, FINISHED_RUN, RUNS, TASKS, Table
 from springline.published.lists import all_of, equals, later
-from springline.published.snapshot import StateSnapshot
+from springline.published.snapshot import StateSnapshot, Where
 from springline.runs.loading import is_of_a_manifest
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
@@ -33,9 +33,7 @@ def was_cancelled_lately(snapshot: StateSnapshot, now_ms: int) -> bool:
 
     It needs the table of runs alone, which are a small part of what tasks are.
     """
-    since = new_ulid(None, max(0, now_ms - LOOKED_BACK_MS), 0)
-    wanted = all_of([equals(RUNS, "cancel_requested", [True]), later(RUNS, "row_version", since)])
-    assert wanted is not None
+    wanted = _changed_since(RUNS, equals(RUNS, "cancel_requested", [True]), now_ms - LOOKED_BACK_MS)
     return next(iter(snapshot["runs"].select(wanted)), None) is not None
 
 
@@ -53,12 +51,16 @@ def cancelled_ms(task: TaskRow) -> int:
 
 def cancelled_untold(snapshot: StateSnapshot, since_ms: int) -> list[TaskRow]:
     """Return the tasks that were cancelled since an instant, in ms since 1970, and of whose attempt no end is told."""
-    wanted = all_of(
-        [equals(TASKS, "state", [CANCELLED]), later(TASKS, "row_version", new_ulid(None, max(0, since_ms), 0))]
-    )
-    assert wanted is not None
+    wanted = _changed_since(TASKS, equals(TASKS, "state", [CANCELLED]), since_ms)
     found = [TaskRow(*cast(Any, row)) for row in snapshot["tasks"].select(wanted)]
     return [task for task in found if task.attempt_id is not None and not is_told(snapshot, task)]
+
+
+def _changed_since(table: Table, wanted: Where, since_ms: int) -> Where:
+    """Want rows, of those that are wanted, that an event since an instant has changed last."""
+    both = all_of([wanted, later(table, "row_version", new_ulid(None, max(0, since_ms), 0))])
+    assert both is not None
+    return both
 
 
 async def untold_runs(store: ObjectStore, snapshot: StateSnapshot, scope: Scope, now_ms: int) -> dict[str, int]:
